@@ -100,8 +100,9 @@ impl ReadAhead {
 
     /// Forgets everything, and waits for the threads that read.
     pub(crate) fn clear(&self) {
-        let windows = std::mem::take(&mut *lock(&self.0));
-        drop(windows);
+        // In a statement of its own, because it unlocks the files before the windows are dropped.
+        let forgotten = std::mem::take(&mut *lock(&self.0));
+        drop(forgotten);
     }
 
     /// Returns the windows of a file. With too many, the file that was not read for the longest time loses its own.
@@ -110,10 +111,11 @@ impl ReadAhead {
         let found = files.iter().rposition(|(number, _)| *number == file);
         let found = found.and_then(|place| files.remove(place));
         let (_, windows) = found.unwrap_or_else(|| (file, Arc::default()));
-        if files.len() == FILES {
-            files.pop_front();
-        }
+        let forgotten = if files.len() == FILES { files.pop_front() } else { None };
         files.push_back((file, Arc::clone(&windows)));
+        drop(files);
+        // This waits for a thread. Other files need not.
+        drop(forgotten);
         windows
     }
 }
@@ -394,6 +396,38 @@ mod tests {
         assert_eq!(Arc::strong_count(&reading), 2, "a thread reads the next window");
         ahead.clear();
         assert_eq!(Arc::strong_count(&reading), 1);
+    }
+
+    #[test]
+    fn a_file_that_loses_its_windows_makes_no_other_file_wait() {
+        let ahead = ReadAhead::default();
+        let gate = Arc::<Mutex<()>>::default();
+        let closed = lock(&gate);
+        let waiting = Arc::clone(&gate);
+        let read = move |offset: u64, bytes: &mut [u8]| {
+            if offset > PAGE as u64 {
+                drop(lock(&waiting));
+            }
+            Ok::<_, ()>(bytes.len())
+        };
+        // The thread that reads the third part waits.
+        for page in 0..2 {
+            ahead.read(wanted(1, page * PAGE as u64, PAGE), read.clone(), |_| {});
+        }
+        let is_forgotten = || {
+            let files = ahead.0.try_lock();
+            files.is_ok_and(|files| files.iter().all(|(number, _)| *number != InodeNumber(7)))
+        };
+        let was_free = thread::scope(|scope| {
+            scope.spawn(|| (100..116).for_each(|number| drop(ahead.windows(InodeNumber(number)))));
+            let was_free = (0..500).any(|_| {
+                thread::sleep(std::time::Duration::from_millis(10));
+                is_forgotten()
+            });
+            drop(closed);
+            was_free
+        });
+        assert!(was_free, "a thread that is waited for keeps all files locked");
     }
 
     #[test]

@@ -345,10 +345,12 @@ mod tests {
         Writer::new(archive.expect("created"), commits, Arc::default(), report)
     }
 
+    fn attributes() -> Attributes {
+        Attributes { mode: 0o644, uid: 0, gid: 0, modified: Timestamp::default(), origin: None }
+    }
+
     fn add(names: &Names<'_>, name: &[u8]) -> InodeNumber {
-        let modified = Timestamp::default();
-        let attributes = Attributes { mode: 0o644, uid: 0, gid: 0, modified, origin: None };
-        names.add_file(InodeNumber::ROOT, name, attributes, None).expect("added")
+        names.add_file(InodeNumber::ROOT, name, attributes(), None).expect("added")
     }
 
     /// A device whose syncs fail while `fails` is set.
@@ -454,13 +456,6 @@ mod tests {
             lock(&LINES).clear();
             let device = MemoryDevice::new();
             let writer = writer(device.clone(), |line| lock(&LINES).push(line.to_owned()));
-            let attributes = Attributes {
-                mode: 0o644,
-                uid: 0,
-                gid: 0,
-                modified: Timestamp::default(),
-                origin: None,
-            };
             let mut state = 1_u64;
             let mut noise = || {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -473,9 +468,8 @@ mod tests {
                     let names = writer.archive.names();
                     let mut packed = names.begin_packed(None).expect("begun");
                     names.append_packed(&mut packed, &content).expect("packed");
-                    names
-                        .add_packed(root, &[b'a' + pack, b'a' + file], attributes, packed)
-                        .expect("added");
+                    let name = [b'a' + pack, b'a' + file];
+                    names.add_packed(root, &name, attributes(), packed).expect("added");
                 }
                 writer.archive.commit().expect("committed");
             }
