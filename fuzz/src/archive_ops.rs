@@ -318,15 +318,28 @@ mod tests {
         assert!(lies > 5, "only {lies} lies");
     }
 
-    #[test]
-    fn any_operations_crashes_and_faults_lose_nothing() {
+    /// Runs random operations. Returns the number of states of the disk.
+    fn random_states(executions: u32) -> u64 {
         let mut random = Random::new(0x6172_6368);
-        let mut states = 0;
-        for _ in 0..16 {
+        let states = (0..executions).map(|_| {
             let mut bytes = [0; 100];
             random.fill(&mut bytes);
-            states += archive_ops(&bytes);
-        }
+            archive_ops(&bytes)
+        });
+        states.sum()
+    }
+
+    #[test]
+    fn any_operations_crashes_and_faults_lose_nothing() {
+        let states = random_states(16);
         assert!(states > 200, "only {states} states");
+    }
+
+    #[test]
+    #[ignore = "seconds: `cargo xtask proof` runs it"]
+    fn many_operations_crashes_and_faults_lose_nothing() {
+        let seeded: u64 = seeds().iter().map(|seed| archive_ops(seed)).sum();
+        let states = random_states(40) + seeded;
+        assert!(states > 1000, "only {states} states");
     }
 }

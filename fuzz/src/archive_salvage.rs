@@ -350,20 +350,30 @@ mod tests {
     use super::*;
     use crate::Random;
 
-    #[test]
-    fn any_forged_and_damaged_archive_is_salvaged_and_reported() {
-        const CASES: u32 = 40;
+    /// Salvages random archives, at least half of which open.
+    fn check_random(cases: u32) {
         let mut random = Random::new(0x7361_6c76);
         let mut opened = 0;
-        for _ in 0..CASES {
+        for _ in 0..cases {
             let mut bytes = vec![0; 3 + usize::try_from(random.below(24)).unwrap()];
             random.fill(&mut bytes);
             opened += u32::from(archive_salvage(&bytes));
         }
-        assert!(opened > CASES / 2, "{opened} of {CASES} opened");
+        assert!(opened > cases / 2, "{opened} of {cases} opened");
+    }
+
+    #[test]
+    fn any_forged_and_damaged_archive_is_salvaged_and_reported() {
         for seed in seeds() {
             assert!(archive_salvage(&seed), "{seed:?}");
         }
+        check_random(40);
+    }
+
+    #[test]
+    #[ignore = "seconds: `cargo xtask proof` runs it"]
+    fn many_forged_and_damaged_archives_are_salvaged_and_reported() {
+        check_random(100);
     }
 
     #[test]

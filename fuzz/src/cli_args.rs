@@ -388,12 +388,11 @@ mod tests {
     use super::*;
     use crate::Random;
 
-    #[test]
-    fn any_text_is_accepted_or_rejected() {
-        const CASES: u32 = 1500;
+    /// Tries random texts: some are accepted, and some are not.
+    fn check_random(cases: u32) {
         let mut random = Random::new(0x0063_6c69);
         let mut accepted = 0;
-        for case in 0..CASES {
+        for case in 0..cases {
             let mut bytes = [0; 24];
             random.fill(&mut bytes);
             if case % 3 == 0 {
@@ -405,7 +404,18 @@ mod tests {
             }
             accepted += u32::from(cli_args(&bytes));
         }
-        assert!(accepted > CASES / 10 && accepted < CASES, "{accepted} of {CASES}");
+        assert!(accepted > cases / 10 && accepted < cases, "{accepted} of {cases}");
+    }
+
+    #[test]
+    fn any_text_is_accepted_or_rejected() {
+        check_random(1500);
+    }
+
+    #[test]
+    #[ignore = "seconds: `cargo xtask proof` runs it"]
+    fn many_texts_are_accepted_or_rejected() {
+        check_random(5000);
     }
 
     #[test]

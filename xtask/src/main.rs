@@ -19,7 +19,7 @@ Usage: cargo xtask <COMMAND> [OPTIONS]
 
 Checks:
   test         Check formatting, lints, style rules and documents, and run every test
-  proof        Run crashes, tampering, readers and writers in processes, and the second reader at full effort
+  proof        Run crashes, tampering, random tests, concurrent processes and the second reader at full effort
   tidy         Check the style rules that no other tool checks
   demo [PATH]  Store a tree, verify, extract and compare it, then damage the archive
 
