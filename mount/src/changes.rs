@@ -121,12 +121,14 @@ impl Writer {
         self.change(Need::Room(0), |names| {
             let moved = entry(names, from)?;
             let there = names.lookup(to.0, to.1)?;
+            check_readable(names, &[from.0, to.0, moved.inode])?;
             self.mark(moved.inode);
             for (directory, name) in [from, to] {
                 self.mark_name(directory, name);
             }
             if exchanges {
                 let other = there.ok_or(Errno::ENOENT)?;
+                check_readable(names, &[other.inode])?;
                 self.mark(other.inode);
                 exchange(names, from, to)?;
                 stamp(names, other.inode)?;
@@ -149,6 +151,7 @@ impl Writer {
 
     /// Removes a name. What programs have open stays usable for them. Only with the turn.
     fn remove(&self, names: &Names<'_>, place: Place<'_>, entry: &Entry) -> Result<(), Failure> {
+        check_readable(names, &[place.0, entry.inode])?;
         self.mark(place.0);
         self.mark(entry.inode);
         // Held to the end, so that nobody opens the file in between.
@@ -166,6 +169,12 @@ impl Writer {
 
 fn entry(names: &Names<'_>, (directory, name): Place<'_>) -> Result<Entry, Failure> {
     Ok(names.lookup(directory, name)?.ok_or(Errno::ENOENT)?)
+}
+
+/// Fails if one of these inodes is damaged. Called before the first step of a change that notes times in them in its last
+/// one.
+fn check_readable(names: &Names<'_>, numbers: &[InodeNumber]) -> Result<(), Failure> {
+    numbers.iter().try_for_each(|&number| existing(names, number).map(drop))
 }
 
 /// Returns the attributes of a new entry, and its access control lists. In a directory with the set-group-ID bit, it has

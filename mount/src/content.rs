@@ -10,7 +10,7 @@ use fuser::Errno;
 use crate::errno::Failure;
 use crate::handles::lock;
 use crate::inodes::{
-    change_extended, drop_capabilities, existing, modified_now, without_privileges,
+    Change, changed_extended, drop_capabilities, existing, modified_now, without_privileges,
 };
 use crate::open_file::{Content, OpenFile, Orphan};
 use crate::space::CONTENT_BYTES;
@@ -198,8 +198,7 @@ impl Writer {
             return Ok(());
         }
         let names = self.archive.names();
-        let is_first = self.mark(number);
-        if !is_first && !kills {
+        if self.is_changed(number) && !kills {
             return Ok(());
         }
         let inode = existing(&names, number)?;
@@ -210,8 +209,9 @@ impl Writer {
         if kills {
             attributes.mode = without_privileges(attributes.mode);
         }
-        names.set_attributes(number, attributes)?;
-        change_extended(&names, number, &inode, drop_capabilities)
+        let extended = changed_extended(&names, &inode, drop_capabilities)?;
+        self.mark(number);
+        Change { attributes, extended }.make(&names, number)
     }
 }
 

@@ -40,18 +40,34 @@ pub(crate) fn without_privileges(mode: u32) -> u32 {
     mode & !(SET_UID | group)
 }
 
-/// Changes the extended attributes of an inode. `change` returns whether it changed any.
-pub(crate) fn change_extended(
+/// A change of what is stored about an inode.
+///
+/// What it needs is read before: extended attributes can be damaged, and a change that is refused changes nothing.
+pub(crate) struct Change {
+    pub(crate) attributes: Attributes,
+    /// All extended attributes, if any of them changes.
+    pub(crate) extended: Option<Vec<ExtendedAttribute>>,
+}
+
+impl Change {
+    /// Makes the change.
+    pub(crate) fn make(self, names: &Names<'_>, number: InodeNumber) -> Result<(), Failure> {
+        // First, because a long set needs space for a new stream.
+        if let Some(extended) = self.extended {
+            names.set_extended_attributes(number, &extended)?;
+        }
+        Ok(names.set_attributes(number, self.attributes)?)
+    }
+}
+
+/// Returns the extended attributes of an inode as `change` leaves them; `None` if it returns that it changed none.
+pub(crate) fn changed_extended(
     names: &Names<'_>,
-    number: InodeNumber,
     inode: &Inode,
     change: impl FnOnce(&mut Vec<ExtendedAttribute>) -> bool,
-) -> Result<(), Failure> {
+) -> Result<Option<Vec<ExtendedAttribute>>, Failure> {
     let mut extended = names.extended_attributes(inode)?;
-    if change(&mut extended) {
-        names.set_extended_attributes(number, &extended)?;
-    }
-    Ok(())
+    Ok(change(&mut extended).then_some(extended))
 }
 
 /// Removes the capabilities of a program. Returns whether it had any.

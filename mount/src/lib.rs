@@ -62,6 +62,9 @@
 //! then on the mount is read-only: it shows the last commit, the kernel forgets what it kept of the lost one, and every
 //! change and `fsync` fails with `EIO`. If readers of older commits hold back too many blocks, the write is refused with
 //! `EBUSY`, and nothing is lost.
+//!
+//! Inodes and extended attributes that a change needs are read before its first step. If they are damaged, it is refused,
+//! and the transaction stays as it is.
 
 mod access_lists;
 mod ahead;
@@ -82,6 +85,8 @@ mod requests;
 mod server;
 mod session;
 mod space;
+#[cfg(test)]
+mod tests;
 mod view;
 mod writer;
 

@@ -6,7 +6,7 @@ use fuser::Errno;
 
 use crate::access_lists;
 use crate::inodes::{
-    SET_GID, change_extended, changed_now, drop_capabilities, existing, without_privileges,
+    Change, SET_GID, changed_extended, changed_now, drop_capabilities, existing, without_privileges,
 };
 use crate::open_file::Orphan;
 use crate::writer::{Need, Writer};
@@ -86,14 +86,15 @@ impl Writer {
             if self.change_orphan(number, apply) {
                 return Ok(());
             }
-            self.mark(number);
             let inode = existing(names, number)?;
             let attributes = wanted.apply(number, inode.kind, inode.attributes);
-            names.set_attributes(number, attributes)?;
-            if wanted.mode.is_none() && !wanted.changes_owner() {
-                return Ok(());
-            }
-            change_extended(names, number, &inode, |extended| wanted.apply_to_extended(extended))
+            let extended = if wanted.is_of_times() {
+                None
+            } else {
+                changed_extended(names, &inode, |extended| wanted.apply_to_extended(extended))?
+            };
+            self.mark(number);
+            Change { attributes, extended }.make(names, number)
         })
     }
 
@@ -127,13 +128,12 @@ impl Writer {
             }) {
                 return Ok(outcome?);
             }
-            self.mark(number);
             let inode = existing(names, number)?;
             let mut extended = names.extended_attributes(&inode)?;
             let mut attributes = changed_now(number, inode.attributes);
             set_list_in(&mut extended, &mut attributes, name, setting, caller)?;
-            names.set_extended_attributes(number, &extended)?;
-            Ok(names.set_attributes(number, attributes)?)
+            self.mark(number);
+            Change { attributes, extended: Some(extended) }.make(names, number)
         })
     }
 

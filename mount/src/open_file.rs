@@ -96,10 +96,11 @@ impl OpenFile {
         if is_too_long(archive, &inode)? {
             return Err(Errno::EBUSY.into());
         }
+        // Before a packed file is unpacked: they can be damaged, and then the name stays.
+        let extended = names.extended_attributes(&inode)?;
         if inode.size > 0 || inode.stream.is_some() {
             content.writable(archive, names, self.number)?;
         }
-        let extended = names.extended_attributes(&inode)?;
         if let Some(inode) = names.remove_open(directory, name)? {
             let inode = Inode { links: 0, stream: None, slice: None, ..inode };
             content.orphan = Some(Orphan { inode, extended });

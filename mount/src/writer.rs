@@ -103,8 +103,8 @@ impl Writer {
     }
 
     /// Notes that an inode differs from the last commit, before it does.
-    pub(crate) fn mark(&self, number: InodeNumber) -> bool {
-        self.changed.write().unwrap_or_else(PoisonError::into_inner).insert(number)
+    pub(crate) fn mark(&self, number: InodeNumber) {
+        self.changed.write().unwrap_or_else(PoisonError::into_inner).insert(number);
     }
 
     /// Returns where an inode is read.
