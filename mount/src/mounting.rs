@@ -3,21 +3,23 @@
 //! `fuser` could do it, but then it refuses the requests that the kernel makes on its own behalf, as when it passes on the
 //! times of a file: without `allow_other` it answers only the user who mounted. The kernel checks that user itself.
 
+use std::env;
 use std::ffi::CString;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use ar7::PathText;
 use rustix::fs::{Mode, OFlags, open, stat};
 use rustix::mount::MountFlags;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{getgid, getuid};
 
 /// The programs that mount and unmount for a user without privileges.
-pub(crate) const HELPERS: [&str; 2] = ["fusermount3", "fusermount"];
+const HELPERS: [&str; 2] = ["fusermount3", "fusermount"];
 
 /// The variable that tells them where to send the opened device.
 const SOCKET_VARIABLE: &str = "_FUSE_COMMFD";
@@ -65,30 +67,61 @@ impl Mounting<'_> {
         let source = self.source.replace('\\', "\\\\").replace(',', "\\,");
         let options =
             format!("{mode},nosuid,nodev,default_permissions{other},subtype=ar7,fsname={source}");
-        for helper in HELPERS {
+        let (helper, (ran, ours)) = with_helper("mount", |helper| {
             let (ours, theirs) = UnixStream::pair()?;
             let mut command = Command::new(helper);
             command.args(["-o", &options, "--"]).arg(self.directory);
             // It sends the device through its standard input.
             command.env(SOCKET_VARIABLE, "0").stdin(OwnedFd::from(theirs));
-            let ran = command.stdout(Stdio::null()).stderr(Stdio::piped()).output();
+            let ran = command.stdout(Stdio::null()).stderr(Stdio::piped()).output()?;
             // It holds their end of the socket. While that is open, reading waits for a message.
             drop(command);
-            match ran {
-                Ok(ran) if ran.status.success() => return received(&ours),
-                Ok(ran) => {
-                    let text = String::from_utf8_lossy(&ran.stderr).trim().to_owned();
-                    let text =
-                        if text.is_empty() { format!("{helper}: {}", ran.status) } else { text };
-                    return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+            Ok((ran, ours))
+        })?;
+        if ran.status.success() {
+            return received(&ours);
         }
-        let text = "not permitted: only root can mount without the program fusermount3";
+        let text = String::from_utf8_lossy(&ran.stderr).trim().to_owned();
+        let text = if text.is_empty() { format!("{helper}: {}", ran.status) } else { text };
         Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
     }
+}
+
+/// Passes the helpers to `run` until one could be executed. Returns its name as well.
+///
+/// The system reports a missing program and a missing interpreter of a program in the same way. The two have different
+/// remedies, so the message tells them apart.
+pub(crate) fn with_helper<T>(
+    purpose: &str,
+    mut run: impl FnMut(&'static str) -> io::Result<T>,
+) -> io::Result<(&'static str, T)> {
+    let mut unusable = None;
+    for helper in HELPERS {
+        let error = match run(helper) {
+            Ok(ran) => return Ok((helper, ran)),
+            Err(error) => error,
+        };
+        let reason = match error.kind() {
+            io::ErrorKind::NotFound => "its interpreter is missing",
+            io::ErrorKind::PermissionDenied => "this user has no permission to execute it",
+            kind => return Err(io::Error::new(kind, format!("{helper}: {error}"))),
+        };
+        unusable = unusable.or_else(|| Some((find_program(helper)?, reason)));
+    }
+    let text = match unusable {
+        Some((place, reason)) => {
+            let place = PathText::new(&place);
+            format!("not permitted: only root can {purpose} without {place}, and {reason}")
+        }
+        None => format!("not permitted: only root can {purpose} without the program fusermount3"),
+    };
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+}
+
+/// Returns where the system finds a program with this name.
+fn find_program(name: &str) -> Option<PathBuf> {
+    let directories = env::var_os("PATH")?;
+    env::split_paths(&directories).map(|directory| directory.join(name)).find(|path| path.is_file())
 }
 
 /// Returns the descriptor that came through a socket.

@@ -22,7 +22,7 @@ use crate::ahead::ReadAhead;
 use crate::commits::{self, Commits};
 use crate::flusher::Flusher;
 use crate::follower::Follower;
-use crate::mounting::{HELPERS, Mounting};
+use crate::mounting::{Mounting, with_helper};
 use crate::server::{PROCESS_ATTRIBUTE, Served, Server};
 use crate::writer::Writer;
 
@@ -336,21 +336,19 @@ fn detach(directory: &Path, flags: UnmountFlags) -> io::Result<()> {
         Err(Errno::PERM) => {}
         outcome => return outcome.map_err(io::Error::from),
     }
-    for helper in HELPERS {
+    let (_, status) = with_helper("unmount", |helper| {
         let mut command = Command::new(helper);
         command.args(["-u", "-q"]);
         if flags.contains(UnmountFlags::DETACH) {
             command.arg("-z");
         }
-        match command.arg("--").arg(directory).status() {
-            Ok(status) if status.success() => return Ok(()),
-            Ok(_) if is_in_use(directory) => return Err(Errno::BUSY.into()),
-            Ok(_) => return Err(Errno::PERM.into()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
+        command.arg("--").arg(directory).status()
+    })?;
+    match status {
+        status if status.success() => Ok(()),
+        _ if is_in_use(directory) => Err(Errno::BUSY.into()),
+        _ => Err(Errno::PERM.into()),
     }
-    Err(Errno::PERM.into())
 }
 
 /// Returns whether this user can still use a mount that the privileged program did not unmount, so that it must be busy.

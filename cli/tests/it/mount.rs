@@ -531,22 +531,33 @@ fn bench_of_nobody() -> Option<Bench> {
     Some(bench)
 }
 
-/// A user without privileges needs a program to mount. One that is not there, refuses, or sends no device, is reported.
+/// A user without privileges needs a program to mount. One that is not there, cannot be executed, refuses, or sends no
+/// device, is reported.
 #[test]
 fn without_a_program_that_mounts_a_user_without_privileges_learns_why() {
     let Some(bench) = bench_of_nobody() else { return };
     let run = |script: &str| as_nobody(&bench.path(""), script).output().expect("setpriv");
-    assert!(run("./ar7 create a.ar7 && mkdir none refusing failing silent").status.success());
-    for (directory, answer) in
-        [("refusing", "echo refused >&2; exit 1"), ("failing", "exit 1"), ("silent", "exit 0")]
-    {
+    assert!(
+        run("./ar7 create a.ar7 && mkdir none broken locked refusing failing silent")
+            .status
+            .success()
+    );
+    for (directory, shell, mode, answer) in [
+        ("broken", "/nowhere/sh", "+x", "exit 0"),
+        ("locked", "/bin/sh", "-x", "exit 0"),
+        ("refusing", "/bin/sh", "+x", "echo refused >&2; exit 1"),
+        ("failing", "/bin/sh", "+x", "exit 1"),
+        ("silent", "/bin/sh", "+x", "exit 0"),
+    ] {
         let made = format!(
-            "printf '#!/bin/sh\\n{answer}\\n' >{directory}/fusermount3 && chmod +x {directory}/fusermount3"
+            "printf '#!{shell}\\n{answer}\\n' >{directory}/fusermount3 && chmod {mode} {directory}/fusermount3"
         );
         assert!(run(&made).status.success(), "{made}");
     }
     for (directory, expected) in [
         ("none", "only root can mount without the program fusermount3"),
+        ("broken", "without ./broken/fusermount3, and its interpreter is missing"),
+        ("locked", "without ./locked/fusermount3, and this user has no permission to execute it"),
         ("refusing", "refused"),
         ("failing", "fusermount3: exit status: 1"),
         ("silent", "no device came from the program that mounts"),
