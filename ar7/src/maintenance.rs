@@ -25,7 +25,7 @@ use crate::options::{Derivation, Options};
 use crate::path::split;
 use crate::receipt::Receipt;
 use crate::records::{FileType, KeySlot, Metadata};
-use crate::recovery::lost_commit;
+use crate::recovery::{lost_commit, only_slot};
 use crate::snapshot::Snapshot;
 
 /// The number of names that [`Archive::remove_all`] removes in one transaction.
@@ -205,12 +205,16 @@ pub struct ImportedHeader {
     pub is_older: bool,
     /// A damaged meta slot that may have held a newer commit, as in [`crate::Recovery`].
     pub may_have_held_newer: Option<u32>,
+    /// The one meta slot of the newest commit that is known to be good, as in [`crate::Recovery`]. `None` for an older
+    /// header, because the commit that names it writes the other ones again.
+    pub only_copy: Option<u32>,
 }
 
 impl ImportedHeader {
-    /// Returns a warning if the newest commit may be lost, for users.
-    pub fn loss(&self) -> Option<String> {
-        self.may_have_held_newer.map(lost_commit)
+    /// Returns the warnings if the newest commit may be lost, or is in one good copy, for users.
+    pub fn losses(&self) -> Vec<String> {
+        let commit = self.may_have_held_newer.map(lost_commit);
+        commit.into_iter().chain(self.only_copy.map(only_slot)).collect()
     }
 }
 
@@ -449,6 +453,7 @@ impl Options {
             revision: imported.revision,
             is_older: imported.is_older,
             may_have_held_newer: imported.may_have_held_newer.map(Position::get),
+            only_copy: imported.only_copy.filter(|_| !imported.is_older).map(Position::get),
         })
     }
 

@@ -92,12 +92,7 @@ impl Recovery {
     /// copy, for users.
     pub fn losses(&self) -> Vec<String> {
         let commit = self.may_have_held_newer.map(lost_commit);
-        let only = self.only_copy.map(|block| {
-            format!(
-                "of the meta slots of the newest commit, only the one at block {block} is known to be good, so the \
-                 commit may be lost with it (the next change of the archive, or repair, writes the others again)"
-            )
-        });
+        let only = self.only_copy.map(only_slot);
         let redo = self.lost_redo_block.map(|block| {
             format!(
                 "the redo block {block} and its copy are damaged, so changes of the last commits may be lost (find \
@@ -113,6 +108,14 @@ pub(crate) fn lost_commit(block: u32) -> String {
     format!(
         "the meta slot at block {block} is damaged or out of date, so the newest commit may be lost (check with verify \
          --receipt)"
+    )
+}
+
+/// Returns the warning for the one meta slot of the newest commit that is known to be good.
+pub(crate) fn only_slot(block: u32) -> String {
+    format!(
+        "of the meta slots of the newest commit, only the one at block {block} is known to be good, so the commit may be \
+         lost with it (the next change of the archive, or repair, writes the others again)"
     )
 }
 

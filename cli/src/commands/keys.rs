@@ -101,7 +101,7 @@ pub(super) fn import_header(
     let key = keys::existing(common)?;
     let importing = common.apply(Archive::options()).accept_older_header(options.older);
     let imported = importing.import_header_from(path, &key, &options.file)?;
-    if let Some(loss) = imported.loss() {
+    for loss in imported.losses() {
         output::warn_of(path, &loss);
     }
     let older = if imported.is_older { ", with the keys of the older one" } else { "" };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::handle::Store;
 use super::open::open_locked;
 use super::superblock::choose::choose;
-use super::superblock::copy::read_copies;
+use super::superblock::copy::{only_copy, read_copies};
 use super::superblock::header::{check_length, parse, write_header_copies};
 use super::superblock::places::header_positions;
 use crate::crypto::{HeaderKey, MasterKey, Sealer, Secret, unwrap_master_key, unwrap_old_key};
@@ -36,6 +36,9 @@ pub struct HeaderImport {
     /// A meta slot that does not open and may have held a newer commit, as in
     /// [`Recovery::may_have_held_newer`](super::Recovery::may_have_held_newer).
     pub may_have_held_newer: Option<Position>,
+    /// The meta slot with which the newest commit would be lost, as in
+    /// [`Recovery::only_copy`](super::Recovery::only_copy).
+    pub only_copy: Option<Position>,
 }
 
 impl ExportedHeader {
@@ -134,6 +137,7 @@ impl Store {
             return Err(Error::damaged(META_SLOTS[0], Check::MetaSlot, expected, "none"));
         }
         let chosen = choose(&copies, true)?;
+        let only_copy = only_copy(device, &sealer, &chosen)?;
         let slot = chosen.slot;
         let record = exported.header.rekey.as_ref();
         if let (Some(head), true) = (slot.redo_head, record.is_some()) {
@@ -168,7 +172,7 @@ impl Store {
         positions.sort_by_key(is_found);
         write_header_copies(device, &bytes, &positions, slot.block_count)?;
         let may_have_held_newer = chosen.may_have_held_newer;
-        Ok(HeaderImport { revision, is_older: !is_current, may_have_held_newer })
+        Ok(HeaderImport { revision, is_older: !is_current, may_have_held_newer, only_copy })
     }
 }
 

@@ -17,7 +17,7 @@ use super::rekeying::Rekeying;
 use super::space::pins::Pins;
 use super::superblock::Superblock;
 use super::superblock::choose::{Chosen, choose};
-use super::superblock::copy::read_copies;
+use super::superblock::copy::{only_copy, read_copies};
 use super::superblock::header::{OpenedHeader, check_length, check_revision, open_header};
 use super::superblock::recovery::Recovery;
 use super::transaction::Transaction;
@@ -316,7 +316,7 @@ pub(super) fn lock_newest<T>(
     }
 }
 
-/// Returns the only good copy of a reader's commit, if nobody is about to write another one.
+/// Returns the copy with which a reader's commit would be lost, if nobody is about to write another one.
 ///
 /// The order matters: a writer that ended before the query has written the other copy, which the second look finds.
 fn settled_only_copy(
@@ -328,9 +328,11 @@ fn settled_only_copy(
     if chosen.only_copy.is_none() || (readers.is_written()? && !crate::fault!(JudgeWhileWritten)) {
         return Ok(None);
     }
-    let again = choose(&read_copies(&Look::take(device)?, sealer)?, chosen.lost.is_some());
-    let is_same = |again: &Chosen| again.slot == chosen.slot;
-    Ok(again.ok().filter(is_same).and_then(|again| again.only_copy))
+    let look = Look::take(device)?;
+    match choose(&read_copies(&look, sealer)?, chosen.lost.is_some()) {
+        Ok(again) if again.slot == chosen.slot => only_copy(&look, sealer, &again),
+        _ => Ok(None),
+    }
 }
 
 /// Checks that the file is as long as a commit says.

@@ -1,12 +1,13 @@
 //! Reads and writes copies of meta slots.
 
-use super::choose::{Copies, Copy, GoodCopy};
+use super::choose::{Chosen, Copies, Copy, GoodCopy};
 use super::places::has_room;
 use crate::crypto::{KeyKind, SealJob, Sealer};
 use crate::device::Device;
 use crate::error::{Check, Error, Result};
 use crate::format::{
     BLOCK_SIZE, BlockHead, META_SLOTS, META_STREAM, MetaSlot, Position, THIRD_SLOTS,
+    has_third_copies, third_slot,
 };
 use crate::store::open_block::BlockBuffer;
 
@@ -19,6 +20,27 @@ pub(in crate::store) fn read_copies(device: &dyn Device, sealer: &Sealer) -> Res
         copies.third = THIRD_SLOTS.map(read).to_vec();
     }
     Ok(copies)
+}
+
+/// Returns the copy of the current commit with which the commit would be lost.
+///
+/// If both copies of its pair are bad, a reader opens the third copies, so a good one saves the commit. If the other copy
+/// is older, the pair still has a good one, and a reader then takes the commit before.
+pub(in crate::store) fn only_copy(
+    device: &dyn Device,
+    sealer: &Sealer,
+    chosen: &Chosen,
+) -> Result<Option<Position>> {
+    let Some(only) = chosen.only_copy else { return Ok(None) };
+    let MetaSlot { number, block_count, .. } = chosen.slot;
+    let third = third_slot(number);
+    let is_other_bad = chosen.repair.iter().all(|position| chosen.bad.contains(position));
+    let is_saved = is_other_bad
+        && only != third
+        && has_third_copies(block_count)
+        && has_room(device)?
+        && read_copy(device, sealer, third).outcome.is_ok_and(|found| found.slot == chosen.slot);
+    Ok(Some(only).filter(|_| !is_saved))
 }
 
 /// Reads and opens the meta slot at one of its positions.

@@ -31,8 +31,9 @@ pub struct Recovery {
     /// the current one. A crash during a commit leaves one that does not open, and so does corruption of the slot after a
     /// crash; only then, a commit that had returned is lost.
     pub may_have_held_newer: Option<Position>,
-    /// The one meta slot of the current commit that is known to be good: the commit is lost if this one is. Only a reader
-    /// finds it, while no writer is active: a writer writes the others again before anything else.
+    /// The one meta slot of the current commit that is known to be good: the commit is lost if this one is. A good third
+    /// copy counts if a reader would then open it. Only a reader finds it, while no writer is active: a writer writes the
+    /// others again before anything else.
     pub only_copy: Option<Position>,
 }
 

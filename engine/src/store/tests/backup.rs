@@ -26,7 +26,10 @@ fn forked() -> (MemoryDevice, [Bytes; 2]) {
 
 fn check_imported(device: &MemoryDevice, header: &Bytes) {
     let imported = import(device, &header[..], false).unwrap();
-    assert_eq!(imported, HeaderImport { revision: 2, is_older: false, may_have_held_newer: None });
+    assert_eq!(
+        imported,
+        HeaderImport { revision: 2, is_older: false, may_have_held_newer: None, only_copy: None }
+    );
     for position in HEADERS {
         assert_eq!(raw(device, position), header[..]);
     }

@@ -235,7 +235,12 @@ fn an_exported_header_restores_a_destroyed_one() {
         let imported = import(&device, &exported[..], false).unwrap();
         assert_eq!(
             imported,
-            HeaderImport { revision: 2, is_older: false, may_have_held_newer: None }
+            HeaderImport {
+                revision: 2,
+                is_older: false,
+                may_have_held_newer: None,
+                only_copy: None
+            }
         );
         assert_eq!(headers(&device), good);
         assert!(open_with(&device, &key(5)).unwrap().recovery().is_clean());
@@ -257,7 +262,10 @@ fn an_older_header_is_imported_only_with_accept_older() {
     put_headers(&device, &[vec![0; BLOCK_SIZE], vec![0; BLOCK_SIZE]]);
     assert_tampered(&import(&device, &exported[..], false).unwrap_err(), Check::HeaderRevision);
     let imported = import(&device, &exported[..], true).unwrap();
-    assert_eq!(imported, HeaderImport { revision: 4, is_older: true, may_have_held_newer: None });
+    assert_eq!(
+        imported,
+        HeaderImport { revision: 4, is_older: true, may_have_held_newer: None, only_copy: None }
+    );
     assert_eq!(open_with(&device, &key(5)).unwrap().header().revision, 4);
     let (store, writer) = self::writer(&device);
     assert_eq!(store.current().slot.header_revision, 4, "the unfinished change is completed");

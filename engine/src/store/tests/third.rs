@@ -290,6 +290,41 @@ fn every_loss_of_reserved_blocks_is_survived_and_reported() {
     }
 }
 
+/// A warning is exact: without a good copy, the pair is lost, and a reader opens the third copy. An older copy keeps it
+/// from doing so.
+#[test]
+fn a_third_copy_saves_a_commit_with_one_meta_slot_if_the_other_is_not_an_older_one() {
+    let (device, _) = long();
+    let (_, mut writer) = writer(&device);
+    commit(&mut writer, 2).unwrap();
+    let older = device.snapshot().to_device();
+    commit(&mut writer, 3).unwrap();
+    let number = commit(&mut writer, 4).unwrap().slot.number;
+    writer.finish().unwrap();
+    let [first, second] = META_SLOT_PAIRS[usize::from(number.is_multiple_of(2))];
+    for (other, only) in [(first, second), (second, first)] {
+        for (is_older, has_third) in [(false, true), (false, false), (true, true), (true, false)] {
+            let device = device.snapshot().to_device();
+            let bytes = if is_older { raw(&older, other) } else { vec![0x55; BLOCK_SIZE] };
+            device.write(other, &bytes).unwrap();
+            destroy(&device, (!has_third).then_some(third_slot(number)));
+            let case = format!("{other}, older: {is_older}, third: {has_third}");
+            let store = read_only(&device);
+            let expected = (is_older || !has_third).then_some(only);
+            assert_eq!(store.recovery().only_copy, expected, "{case}");
+            assert_eq!(store.current().slot.number, number, "{case}");
+            let exported = ExportedHeader::open(&store.export_header()[..], &secret()).unwrap();
+            drop(store);
+            let imported = Store::import_header_device(&device, &exported, false).unwrap();
+            assert_eq!(imported.only_copy, expected, "{case}");
+            destroy(&device, [only]);
+            let left = try_open(&device, Access::Read).map(|opened| opened.0.current().slot.number);
+            let is_saved = left.is_ok_and(|left| left == number);
+            assert_eq!(is_saved, expected.is_none(), "{case}");
+        }
+    }
+}
+
 fn takes_the_pair_before_an_older_third_copy() -> bool {
     let (device, _) = long();
     let (store, mut writer) = writer(&device);
