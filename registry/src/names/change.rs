@@ -283,12 +283,15 @@ impl Names<'_> {
         })
     }
 
-    /// Stores bytes in a new stream.
+    /// Stores bytes in a new stream. If there is no room for them, no stream is left.
     pub(super) fn new_stream_of(&self, bytes: &[u8]) -> Result<Uuid> {
         let mut stream = self.archive.new_stream()?;
-        stream.append(bytes)?;
         let identity = stream.identity();
-        stream.close()?;
+        let written = stream.append(bytes).and_then(|()| stream.close());
+        if let Err(error) = written {
+            self.archive.delete_stream(identity)?;
+            return Err(error);
+        }
         Ok(identity)
     }
 }

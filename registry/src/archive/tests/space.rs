@@ -1,6 +1,7 @@
 //! An archive keeps bounded memory, and gives space at the end of the file back.
 
 use super::*;
+use crate::records::ExtendedAttribute;
 
 #[test]
 fn a_gap_before_a_write_is_added_in_steps_that_fit_in_memory() {
@@ -14,6 +15,31 @@ fn a_gap_before_a_write_is_added_in_steps_that_fit_in_memory() {
     drop(state);
     // A step is 4 MiB, and each step flushes the one before.
     assert!(dirty <= 1050, "{dirty} blocks in memory");
+}
+
+#[test]
+fn a_long_set_of_attributes_or_target_without_room_leaves_no_stream() {
+    let (device, archive) = create(ArchiveKind::Dynamic, 0);
+    let names = archive.names();
+    let number = names.add_file(ROOT, b"file", ATTRIBUTES, None).unwrap();
+    archive.commit().unwrap();
+    // The next write flushes this stream first, for which there is no space.
+    archive.state().unwrap().writing().unwrap().dirty_blocks_max = 0;
+    let mut other = archive.new_stream().unwrap();
+    other.append(&vec![3; 1000 * 4008]).unwrap();
+    let blocks = archive.store().file_bytes().unwrap() / 4096;
+    device.set_capacity(u32::try_from(blocks).unwrap());
+    let check_error = |error: crate::Error| {
+        assert_eq!(error.class(), ar7_engine::Class::NoSpace, "{error}");
+    };
+    let extended = [ExtendedAttribute::new(b"user.a", vec![7; 5000])];
+    check_error(names.set_extended_attributes(number, &extended).unwrap_err());
+    check_error(names.add_symlink(ROOT, b"link", ATTRIBUTES, &[b't'; 600]).unwrap_err());
+    device.set_capacity(u32::MAX);
+    drop(other);
+    archive.commit().unwrap();
+    assert_eq!(archive.statistics().unwrap().streams, 1);
+    assert_verified(&archive);
 }
 
 #[test]
