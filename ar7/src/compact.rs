@@ -12,6 +12,7 @@ use ar7_registry::verify;
 
 use crate::archive::Archive;
 use crate::compression::Compression;
+use crate::count::Count;
 use crate::error::Result;
 use crate::key::Key;
 use crate::maintenance::{Finding, Progress};
@@ -35,7 +36,7 @@ pub struct Compacted {
     pub bytes_before: u64,
     /// Length of the file in bytes after it.
     pub bytes_after: u64,
-    /// Blocks whose content was compressed, by [`Compaction::compression`].
+    /// Blocks whose content was compressed, as [`Compaction::compression`] says.
     pub compressed: u64,
     /// Blocks with content that were moved.
     pub moved: u64,
@@ -49,9 +50,10 @@ impl fmt::Display for Compacted {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Compacted { bytes_before, bytes_after, compressed, moved, .. } = self;
         let given_back = bytes_before.saturating_sub(*bytes_after);
-        write!(formatter, "{given_back} of {bytes_before} bytes given back, {moved} blocks moved")?;
+        let (before, moved) = (Count(*bytes_before, "byte"), Count(*moved, "block"));
+        write!(formatter, "{given_back} of {before} given back, {moved} moved")?;
         if *compressed > 0 {
-            write!(formatter, ", {compressed} blocks compressed")?;
+            write!(formatter, ", {} compressed", Count(*compressed, "block"))?;
         }
         Ok(())
     }
@@ -71,7 +73,8 @@ pub struct CompactedCopy {
 impl fmt::Display for CompactedCopy {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let CompactedCopy { bytes_before, bytes_after } = self;
-        write!(formatter, "{bytes_after} bytes, of {bytes_before} bytes before")
+        let (before, after) = (Count(*bytes_before, "byte"), Count(*bytes_after, "byte"));
+        write!(formatter, "{after}, of {before} before")
     }
 }
 

@@ -13,6 +13,7 @@ use ar7_engine::{Fault, Value};
 use ar7_registry::Error as RegistryError;
 use uuid::Uuid;
 
+use crate::count::Count;
 use crate::options::Kind;
 use crate::text::PathText;
 
@@ -212,7 +213,9 @@ pub enum Error {
     /// Snapshots or readers of older commits keep blocks from being reused, and the limit of what
     /// they may keep is reached. Once they are gone, the change is possible.
     #[error(
-        "readers of commit {oldest} hold {entries} changed blocks and {blocks} free blocks: close them and try again"
+        "readers of commit {oldest} hold {} and {}: close them and try again",
+        Count(*entries, "changed block"),
+        Count(*blocks, "free block")
     )]
     HeldByReaders {
         /// Number of the oldest commit that is read.
@@ -222,15 +225,14 @@ pub enum Error {
         /// Number of free blocks that cannot be reused.
         blocks: u64,
     },
-    /// The commit that the snapshot reads was lost in a failure of the disk, and another one
-    /// replaced it.
+    /// The commit that the snapshot reads was lost in a failure of the disk, and another one replaced it.
     #[error("commit {number} was lost: another one replaced it")]
     CommitLost {
         /// Number of the commit.
         number: u64,
     },
     /// The key or passphrase opens no key slot.
-    #[error("wrong key or passphrase: it opens none of the {slots} key slots")]
+    #[error("wrong key or passphrase: it opens no key slot ({slots} in use)")]
     WrongKey {
         /// Number of key slots in use.
         slots: usize,
@@ -326,7 +328,7 @@ pub enum Error {
         found_bytes: u64,
     },
     /// The file system has no space for more blocks.
-    #[error("no space for {needed_blocks} more blocks: {source}")]
+    #[error("no space for {}: {source}", Count(*needed_blocks, "more block"))]
     NoSpace {
         /// Number of blocks requested, of 4096 bytes each.
         needed_blocks: u64,

@@ -6,6 +6,7 @@ use ar7_engine::format::{KEY_SLOTS, VERSION};
 use uuid::Uuid;
 
 use crate::archive::Archive;
+use crate::count::Count;
 use crate::error::Result;
 use crate::options::Kind;
 use crate::records::{KeySlot, Statistics, Timestamp};
@@ -82,10 +83,10 @@ impl Information {
             ("kind", self.kind.to_string()),
             ("id", self.id.to_string()),
             ("created", self.created.to_string()),
-            ("file", format!("{} bytes", self.statistics.file_bytes)),
+            ("file", Count(self.statistics.file_bytes, "byte").to_string()),
             ("blocks", format!("{blocks}, {free_blocks} of them free ({free})")),
-            ("streams", format!("{streams}, in {extents} further extents")),
-            ("names", format!("{names}, of {inodes} inodes")),
+            ("streams", format!("{streams}, in {}", Count(extents, "further extent"))),
+            ("names", format!("{names}, of {}", Count(inodes, "inode"))),
             ("generation", self.statistics.generation.to_string()),
             ("commit", self.statistics.commit.to_string()),
             ("header", format!("revision {}", self.header_revision)),
@@ -93,9 +94,11 @@ impl Information {
         let Statistics { packs, packed_bytes, dead_bytes, .. } = self.statistics;
         if packs > 0 {
             let dead = percent(dead_bytes, packed_bytes);
-            let packed =
-                format!("{packs} with {packed_bytes} bytes, {dead_bytes} of them dead ({dead})");
-            lines.push(("packs", packed));
+            let packed = Count(packed_bytes, "byte");
+            lines.push((
+                "packs",
+                format!("{packs} with {packed}, {dead_bytes} of them dead ({dead})"),
+            ));
         }
         let near = self.statistics.near_pages;
         if near > 0 {
@@ -103,7 +106,8 @@ impl Information {
         }
         if let Some(oldest) = self.oldest_reader {
             let changed = self.recovery.redo_blocks;
-            let held = format!("by a reader of commit {oldest}, with {changed} changed blocks");
+            let changed = Count(changed as u64, "changed block");
+            let held = format!("by a reader of commit {oldest}, with {changed}");
             lines.push(("held", held));
         }
         if !self.readers_and_writer {
@@ -112,7 +116,7 @@ impl Information {
         }
         let pending = self.statistics.pending_deletions;
         if pending > 0 {
-            lines.push(("deletions", format!("{pending} streams pending")));
+            lines.push(("deletions", format!("{} pending", Count(pending, "stream"))));
         }
         if let Some(rekeyed) = self.rekeyed_blocks {
             let share = percent(rekeyed.into(), blocks.into());

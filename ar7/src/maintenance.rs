@@ -18,6 +18,7 @@ use roaring::RoaringTreemap;
 use uuid::Uuid;
 
 use crate::archive::Archive;
+use crate::count::Count;
 use crate::durable::{failed, write_new};
 use crate::error::{Error, Result};
 use crate::key::Key;
@@ -237,7 +238,7 @@ impl fmt::Display for Rekeyed {
         write!(formatter, "{} blocks are sealed under the new master key; ", self.blocks)?;
         match self.left {
             0 => formatter.write_str("the old one opens none of them"),
-            left => write!(formatter, "{left} damaged blocks are lost"),
+            left => write!(formatter, "lost: {}", Count(left, "damaged block")),
         }
     }
 }

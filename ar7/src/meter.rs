@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use ar7_engine::format::BLOCK_SIZE;
 
+use crate::count::Count;
 use crate::maintenance::Progress;
 use crate::size::Size;
 use crate::text::PathText;
@@ -30,8 +31,8 @@ const UNKNOWN: u64 = u64::MAX;
 /// meter.advance(1 << 20);
 /// meter.add_entry();
 /// meter.set_activity("photos/2026/a.jpg");
-/// // "1.00 MiB of 4.00 MiB, 1 entries, 0 seconds: photos/2026/a.jpg"
-/// assert!(meter.to_string().starts_with("1.00 MiB of 4.00 MiB, 1 entries, "));
+/// // "1.00 MiB of 4.00 MiB, 1 entry, 0 seconds: photos/2026/a.jpg"
+/// assert!(meter.to_string().starts_with("1.00 MiB of 4.00 MiB, 1 entry, "));
 /// ```
 #[derive(Debug)]
 pub struct Meter {
@@ -117,7 +118,7 @@ impl Meter {
             None => {}
         }
         if entries > 0 {
-            parts.push(format!("{entries} entries"));
+            parts.push(Count(entries, "entry").to_string());
         }
         if rate > 0 {
             parts.push(format!("{}/s", Size(rate)));
@@ -165,8 +166,7 @@ fn time(time: Duration) -> String {
     let units = [("day", 86_400), ("hour", 3600), ("minute", 60)];
     let unit = units.into_iter().find(|(_, length)| seconds >= 2 * length);
     let (name, length) = unit.unwrap_or(("second", 1));
-    let count = (seconds + length / 2) / length;
-    format!("{count} {name}{}", if count == 1 { "" } else { "s" })
+    Count((seconds + length / 2) / length, name).to_string()
 }
 
 #[cfg(test)]

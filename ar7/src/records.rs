@@ -9,6 +9,7 @@ use ar7_registry::packs::needs_repacking;
 use ar7_registry::records::{self, EntryType, Extended, Inode, InodeNumber};
 use uuid::Uuid;
 
+use crate::count::Count;
 use crate::named::named;
 use crate::text::PathText;
 
@@ -516,7 +517,8 @@ impl fmt::Display for KeySlot {
         let KeySlot { number, label, is_passphrase, memory_kib, passes, lanes } = self;
         write!(formatter, "{number}: {}", KeySlot::kind(*is_passphrase))?;
         if let (Some(memory), Some(passes), Some(lanes)) = (memory_kib, passes, lanes) {
-            write!(formatter, ", Argon2id {memory} KiB, {passes} passes, {lanes} lanes")?;
+            let (passes, lanes) = (Count((*passes).into(), "pass"), Count((*lanes).into(), "lane"));
+            write!(formatter, ", Argon2id {memory} KiB, {passes}, {lanes}")?;
         }
         if !label.is_empty() {
             write!(formatter, ", \"{}\"", PathText::new(label))?;

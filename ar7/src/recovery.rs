@@ -6,6 +6,7 @@ use ar7_engine::format::Position;
 use ar7_engine::store;
 
 use crate::archive::Archive;
+use crate::count::Count;
 
 /// The faults that opening an archive found, from [`Archive::recovery`]. A writer has repaired what it could; a
 /// reader only reports it.
@@ -157,7 +158,7 @@ impl fmt::Display for Recovery {
             }
         }
         if self.redo_blocks > 0 {
-            parts.push(format!("{} blocks on the redo list", self.redo_blocks));
+            parts.push(format!("{} on the redo list", Count(self.redo_blocks as u64, "block")));
         }
         if let Some(position) = self.lost_redo_block {
             parts.push(format!("both copies of the redo block {position} are damaged"));

@@ -8,6 +8,7 @@ use ar7_engine::store::Wreck;
 use ar7_registry::salvage::{self, SalvageObserver};
 use uuid::Uuid;
 
+use crate::count::Count;
 use crate::error::Result;
 use crate::key::Key;
 use crate::options::Options;
@@ -99,8 +100,10 @@ impl fmt::Display for SalvageSummary {
         let SalvageSummary { blocks, opened, complete, gaps, unproven, nameless, lost, .. } = self;
         write!(
             formatter,
-            "{opened} of {blocks} blocks open; {complete} entries complete, {gaps} with gaps, {unproven} unproven, \
-             {nameless} without name or attributes, {lost} lost"
+            "{opened} of {} open; {} complete, {gaps} with gaps, {unproven} unproven, {nameless} without name or \
+             attributes, {lost} lost",
+            Count(*blocks, "block"),
+            Count(*complete, "entry"),
         )?;
         if self.damaged_trees > 0 {
             formatter.write_str(

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use ar7_registry::verify::{self, Depth};
 
 use crate::archive::Archive;
+use crate::count::Count;
 use crate::error::Result;
 use crate::maintenance::{Finding, Progress};
 
@@ -50,9 +51,15 @@ impl fmt::Display for Summary {
         let Summary { frames, names, findings, is_quick, .. } = self;
         write!(
             formatter,
-            "{blocks} blocks: {data_blocks} of streams, {pages} pages, {free_blocks} free; {streams} streams, {bytes} \
-             bytes, {frames} frames{}, {names} names; {findings} findings",
-            if *is_quick { " not decompressed" } else { "" }
+            "{}: {data_blocks} of streams, {}, {free_blocks} free; {}, {}, {}{}, {}; {}",
+            Count(*blocks, "block"),
+            Count(*pages, "page"),
+            Count(*streams, "stream"),
+            Count(*bytes, "byte"),
+            Count(*frames, "frame"),
+            if *is_quick { " not decompressed" } else { "" },
+            Count(*names, "name"),
+            Count(*findings, "finding"),
         )
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ar7::{Error, ErrorClass, PathText};
+use ar7::{Count, Error, ErrorClass, PathText};
 
 /// A reason for which a command fails. `Display` gives the line to report, without the program's name and without the
 /// path of the archive.
@@ -56,7 +56,7 @@ impl Failure {
     /// Returns the failure for damage, each place of which was reported.
     pub(crate) fn findings(count: u64) -> Failure {
         Failure::Incomplete {
-            summary: format!("damaged: {count} findings"),
+            summary: format!("damaged: {}", Count(count, "finding")),
             code: ErrorClass::Damaged,
         }
     }

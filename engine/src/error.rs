@@ -44,7 +44,7 @@ pub enum Error {
         supported: Value,
     },
     /// The secret opens no key slot.
-    #[error("wrong key or passphrase: it opens none of the {slots} key slots")]
+    #[error("wrong key or passphrase: it opens no key slot ({slots} in use)")]
     WrongKey {
         /// Number of key slots in use.
         slots: usize,

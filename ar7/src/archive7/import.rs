@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::records::{Entry, EntryKind, StreamRecord};
 use super::{OldArchive, OldKind, damaged, in_file};
+use crate::count::Count;
 use crate::error::{Error, Result};
 use crate::file::File;
 use crate::key::Key;
@@ -146,16 +147,23 @@ pub struct Imported {
 impl fmt::Display for Imported {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Imported { entries, streams, bytes, deleted, metadata_cut, stray_blocks, .. } = self;
-        write!(formatter, "{entries} entries, {streams} streams without a name, {bytes} bytes")?;
+        write!(
+            formatter,
+            "{}, {} without a name, {}",
+            Count(*entries, "entry"),
+            Count(*streams, "stream"),
+            Count(*bytes, "byte"),
+        )?;
         let mut lost = Vec::new();
         if *entries > 0 {
             lost.push("creation times, identities of entries, UUIDs of owners".to_owned());
         }
         if *deleted > 0 {
-            lost.push(format!("{deleted} deleted entries"));
+            lost.push(Count(*deleted, "deleted entry").to_string());
         }
         if *metadata_cut > 0 {
-            lost.push(format!("the last {metadata_cut} bytes of metadata"));
+            let cut = Count(*metadata_cut as u64, "byte");
+            lost.push(format!("{cut} at the end of the metadata"));
         }
         if !self.unknown_owners.is_empty() {
             let names = self.unknown_owners.iter().map(|name| PathText::new(name).to_string());
@@ -163,7 +171,7 @@ impl fmt::Display for Imported {
             lost.push(format!("owners that this system does not know ({names})"));
         }
         if *stray_blocks > 0 {
-            lost.push(format!("{stray_blocks} blocks that belong to no stream"));
+            lost.push(format!("{} of no stream", Count(*stray_blocks, "block")));
         }
         if lost.is_empty() {
             return Ok(());

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use ar7::{Archive, Error, Receipt};
+use ar7::{Archive, Count, Error, Receipt};
 use serde_json::json;
 
 use crate::arguments::{BLOCK_BYTES, Common, Completions, Create, Man, NoOptions, program};
@@ -74,10 +74,10 @@ pub(super) fn repair(common: &Common, path: &Path, _: &NoOptions) -> Result<(), 
     let healed = repaired.healed.iter().map(|block| (block, "written again from its copy"));
     let lost = repaired.lost.iter().map(|block| (block, "no good copy"));
     let lines = healed.chain(lost).map(|(block, what)| format!("block {block}: {what}"));
-    let (healed, lost) = (repaired.healed.len(), repaired.lost.len());
-    let summary = format!("{healed} blocks repaired, {lost} without a good copy");
+    let (healed, lost) = (repaired.healed.len() as u64, repaired.lost.len() as u64);
+    let summary = format!("{} repaired, {lost} without a good copy", Count(healed, "block"));
     output::print(common, &repaired, lines.chain((!common.quiet).then_some(summary)))?;
-    if lost > 0 { Err(Failure::findings(lost as u64)) } else { Ok(()) }
+    if lost > 0 { Err(Failure::findings(lost)) } else { Ok(()) }
 }
 
 /// Overwrites free blocks with blank blocks.
@@ -100,7 +100,7 @@ pub(super) fn wipe(common: &Common, archive: &Archive) -> Result<u64, Failure> {
 }
 
 pub(super) fn wiped_text(blocks: u64) -> String {
-    format!("{blocks} free blocks wiped")
+    format!("{} wiped", Count(blocks, "free block"))
 }
 
 /// Prints facts about an archive as text or JSON.

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::path::Path;
 use std::time::Duration;
 
-use ar7::{Archive, Compacted, ErrorClass};
+use ar7::{Archive, Compacted, Count, ErrorClass};
 
 use super::verify::Findings;
 use crate::arguments::{Common, Compact};
@@ -63,7 +63,7 @@ fn in_place(common: &Common, path: &Path, options: &Compact) -> Result<(), Failu
         },
     );
     progress.finish();
-    let done = || format!("{} blocks moved; run it again to continue", moved.get());
+    let done = || format!("{} moved; run it again to continue", Count(moved.get(), "block"));
     let compacted = compacted.map_err(Failure::stopped(done));
     let list = findings.end(&archive)?;
     let compacted: Compacted = finish(archive, compacted)?;
@@ -81,7 +81,7 @@ fn judge(compacted: &Compacted) -> Result<(), Failure> {
         (0, Some(summary)) => Err(Failure::Incomplete { summary, code: ErrorClass::HeldByReaders }),
         (count, None) => Err(Failure::findings(count)),
         (count, Some(held)) => {
-            let summary = format!("damaged: {count} findings; {held}");
+            let summary = format!("{}; {held}", Failure::findings(count));
             Err(Failure::Incomplete { summary, code: ErrorClass::Damaged })
         }
     }

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use ar7::ErrorClass;
 use ar7::fs::{Compare, CompareEvent};
+use ar7::{Count, ErrorClass};
 use serde_json::json;
 
 use crate::arguments::{Common, Diff};
@@ -42,10 +42,10 @@ pub(super) fn run(common: &Common, path: &Path, options: &Diff) -> Result<(), Fa
     let outcome = compare.run(&snapshot);
     progress.finish();
     output.check()?;
-    let entries = progress.meter.entries();
+    let entries = Count(progress.meter.entries(), "entry");
     let report = outcome.map_err(|error| {
         let error = error.in_entry(&options.directory);
-        Failure::stopped(|| format!("{entries} entries compared"))(error)
+        Failure::stopped(|| format!("{entries} compared"))(error)
     })?;
     let (differences, unread) = (report.difference_count, report.unreadable_count);
     let summary = json!({
@@ -57,13 +57,16 @@ pub(super) fn run(common: &Common, path: &Path, options: &Diff) -> Result<(), Fa
     });
     output.end_events(&summary, &report, None)?;
     let (summary, code) = match code {
-        Some(ErrorClass::Damaged) => {
-            (format!("{unread} entries could not be compared"), ErrorClass::Damaged)
+        Some(code) => {
+            let code = if code == ErrorClass::Damaged { code } else { ErrorClass::Unread };
+            (format!("{} could not be compared", Count(unread, "entry")), code)
         }
-        Some(_) => (format!("{unread} entries could not be compared"), ErrorClass::Unread),
-        None if differences > 0 => (format!("{differences} differences"), ErrorClass::Other),
+        None if differences > 0 => {
+            (Count(differences, "difference").to_string(), ErrorClass::Other)
+        }
         None => {
-            progress.tell(&format_args!("{entries} entries, {} bytes are the same", report.bytes));
+            let bytes = Count(report.bytes, "byte");
+            progress.tell(&format_args!("{entries}, {bytes} are the same"));
             return Ok(());
         }
     };

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ar7::{Attributes, Error, PathText, Removal, Removed};
+use ar7::{Attributes, Count, Error, PathText, Removal, Removed};
 use serde::Serialize;
 use serde_json::json;
 
@@ -92,7 +92,7 @@ pub(super) fn rm(common: &Common, path: &Path, options: &Remove) -> Result<(), F
         }
         error => {
             let count = progress.meter.entries();
-            Failure::stopped(|| format!("{count} entries were removed"))(error)
+            Failure::stopped(|| format!("{} removed", Count(count, "entry")))(error)
         }
     });
     let outcome = output.check().and(removed).and_then(|removed| {

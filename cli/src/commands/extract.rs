@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ar7::fs::{ExtractEvent, Overwrite, Patterns};
-use ar7::{Error, ErrorClass, Snapshot};
+use ar7::{Count, Error, ErrorClass, Snapshot};
 use serde_json::json;
 
 use crate::arguments::{Common, Extract};
@@ -51,7 +51,8 @@ pub(super) fn run(common: &Common, path: &Path, options: &Extract) -> Result<(),
     });
     output.end_events(&summary, &report, None)?;
     if let Some(code) = code {
-        let summary = format!("{} entries could not be restored", report.not_restored_count);
+        let entries = Count(report.not_restored_count, "entry");
+        let summary = format!("{entries} could not be restored");
         return Err(Failure::Incomplete { summary, code });
     }
     progress.tell(&report);
@@ -80,5 +81,5 @@ fn failure(path: &Path, error: &Error) -> Failure {
 }
 
 fn restored(entries: u64, bytes: u64) -> String {
-    format!("{entries} entries, {bytes} bytes restored")
+    format!("{}, {} restored", Count(entries, "entry"), Count(bytes, "byte"))
 }

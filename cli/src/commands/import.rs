@@ -38,7 +38,9 @@ pub(super) fn run(common: &Common, options: &ImportArchive7) -> Result<(), Failu
             ErrorClass::Damaged,
         ),
         0 => return Ok(()),
-        count => (format!("{count} entries and streams are not as they were"), ErrorClass::Unread),
+        count => {
+            (format!("entries and streams that are not as they were: {count}"), ErrorClass::Unread)
+        }
     };
     Err(Failure::Incomplete { summary, code })
 }

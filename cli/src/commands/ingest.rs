@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ar7::fs::{IngestEvent, Outcome, Patterns, SkipReason, SourcePath, read_list, read_patterns};
-use ar7::{ErrorClass, PathText};
+use ar7::{Count, ErrorClass, PathText};
 use serde_json::json;
 
 use crate::arguments::{Common, Ingest, Selected};
@@ -42,7 +42,8 @@ pub(super) fn run(common: &Common, options: &Ingest) -> Result<(), Failure> {
             IngestEvent::Counted { bytes } => progress.meter.set_total(*bytes),
             IngestEvent::Read { bytes } => progress.meter.advance(*bytes),
             IngestEvent::Checkpoint { number, entries, bytes } => {
-                let counts = format!("{entries} entries, {bytes} bytes");
+                let (entries, bytes) = (Count(*entries, "entry"), Count(*bytes, "byte"));
+                let counts = format!("{entries}, {bytes}");
                 progress.tell(&format_args!("checkpoint {number}: {counts}"));
                 done = format!("{counts} are in the archive, as of checkpoint {number}");
             }
@@ -70,11 +71,11 @@ pub(super) fn run(common: &Common, options: &Ingest) -> Result<(), Failure> {
     }
     let unread = match report.unread_count + report.attributes_count {
         0 => None,
-        count => Some(format!("{count} inputs could not be read")),
+        count => Some(format!("{} could not be read", Count(count, "input"))),
     };
     let changed = match report.changed_count {
         0 => None,
-        count => Some(format!("{count} changed while they were read")),
+        count => Some(format!("{count} changed while being read")),
     };
     let summary = unread.into_iter().chain(changed).collect::<Vec<String>>().join(", ");
     Err(Failure::Incomplete { summary, code: ErrorClass::Unread })

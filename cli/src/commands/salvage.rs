@@ -53,6 +53,7 @@ pub(super) fn run(common: &Common, options: &Salvage) -> Result<(), Failure> {
     if summary.is_complete() {
         return Ok(());
     }
-    let summary = format!("{} entries and streams are not as they were", summary.incomplete());
+    let summary =
+        format!("entries and streams that are not as they were: {}", summary.incomplete());
     Err(Failure::Incomplete { summary, code: ErrorClass::Damaged })
 }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::path::Path;
 
-use ar7::{Archive, Damage, Error, Finding, Io, PathText};
+use ar7::{Archive, Count, Damage, Error, Finding, Io, PathText};
 use serde::Serialize;
 
 use super::archive::receipt_of;
@@ -34,7 +34,8 @@ pub(super) fn run(common: &Common, path: &Path, options: &Verify) -> Result<(), 
         let (list, _, found) = findings.0.into_inner();
         list.end_with("interrupted", &true, None)?;
         let (checked, total) = checked.unwrap_or_default();
-        let done = format!("{checked} of {total} blocks checked, {found} findings so far");
+        let found = Count(found, "finding");
+        let done = format!("{checked} of {total} blocks checked, {found} so far");
         return Err(Failure::Interrupted { done });
     }
     let summary = verified?;

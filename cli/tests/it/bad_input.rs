@@ -192,7 +192,7 @@ fn every_command_warns_if_the_newest_commit_has_one_good_slot_or_writes_the_othe
         bench.write("a.ar7", &replaced);
         let report = bench.ok("repair a.ar7").text();
         let expected = format!(
-            "block {slot}: written again from its copy\n1 blocks repaired, 0 without a good copy\n"
+            "block {slot}: written again from its copy\n1 block repaired, 0 without a good copy\n"
         );
         assert_eq!(report, expected);
         assert_eq!(bench.ok("verify a.ar7").stderr, "");
@@ -318,7 +318,7 @@ fn only_the_right_passphrase_opens_an_archive() {
     assert_eq!(wrong.code, 3, "{}", wrong.stderr);
     let info = run("correct horse", "info p.ar7");
     let text = info.text();
-    assert!(text.contains("passphrase, Argon2id 64 KiB, 1 passes, 1 lanes, \"me\""), "{text}");
+    assert!(text.contains("passphrase, Argon2id 64 KiB, 1 pass, 1 lane, \"me\""), "{text}");
     for costs in ["--kdf-memory 2G", "--kdf-passes 65", "--kdf-lanes 17", "--kdf-memory 1K"] {
         let refused = run("x", &format!("create q.ar7 {costs}"));
         assert_eq!(refused.code, 2, "{costs}: {}", refused.stderr);
@@ -326,7 +326,7 @@ fn only_the_right_passphrase_opens_an_archive() {
     }
     // The default costs.
     assert_eq!(run("x", "create d.ar7").code, 0);
-    assert!(run("x", "info d.ar7").text().contains("Argon2id 65536 KiB, 3 passes, 1 lanes"));
+    assert!(run("x", "info d.ar7").text().contains("Argon2id 65536 KiB, 3 passes, 1 lane"));
 }
 
 #[test]
@@ -366,7 +366,7 @@ fn extract_reports_damage_and_restores_the_rest() {
     let extracted = bench.line("extract a.ar7 --to out");
     assert_eq!(extracted.code, 4, "{}", extracted.stderr);
     assert_eq!(fs::read_dir(bench.path("out/src")).expect("a directory").count(), 19);
-    assert!(extracted.stderr.contains("1 entries could not be restored"), "{}", extracted.stderr);
+    assert!(extracted.stderr.contains("1 entry could not be restored"), "{}", extracted.stderr);
 }
 
 #[test]
@@ -438,7 +438,7 @@ fn a_file_that_changes_while_it_is_read_is_stored_as_it_was_read_and_reported() 
         done.store(true, Ordering::Relaxed);
         assert_eq!(ran.code, 8, "{}", ran.stderr);
         assert!(ran.stderr.contains("ar7: src/a: changed while it was read"), "{}", ran.stderr);
-        assert!(ran.stderr.contains("ar7: a.ar7: 1 changed while they were read"));
+        assert!(ran.stderr.contains("ar7: a.ar7: 1 changed while being read"));
     });
     let stored = bench.ok("cat a.ar7 src/a").stdout;
     let (begin, appended) = stored.split_at(40 << 20);

@@ -103,7 +103,7 @@ fn repair_restores_header_and_slots_and_says_what_has_no_copy() {
             assert_eq!(
                 ran.text(),
                 format!(
-                    "block {block}: written again from its copy\n1 blocks repaired, 0 without a good copy\n"
+                    "block {block}: written again from its copy\n1 block repaired, 0 without a good copy\n"
                 )
             );
             bench.ok("verify b.ar7");
@@ -126,7 +126,7 @@ fn repair_restores_index_pages_from_their_copies() {
         fs::copy(bench.path("good.ar7"), bench.path("a.ar7")).expect("a copy");
         destroy(&bench, "a.ar7", block);
         let report = bench.ok("repair a.ar7").text();
-        if report.starts_with(&format!("block {block}: written again from its copy\n1 blocks")) {
+        if report.starts_with(&format!("block {block}: written again from its copy\n1 block ")) {
             bench.ok("verify a.ar7");
             pages.push(block);
         } else {
@@ -160,7 +160,7 @@ fn a_third_copy_that_a_crash_may_have_torn_is_a_warning_and_any_other_is_damage(
         assert_eq!(ran.stderr.contains(&warning), ran.code == 0, "{}", ran.stderr);
         codes.push(ran.code);
         let report = bench.ok("repair a.ar7").text();
-        let restored = format!("block {block}: written again from its copy\n1 blocks");
+        let restored = format!("block {block}: written again from its copy\n1 block ");
         assert!(report.starts_with(&restored), "{report}");
         assert_eq!(bench.ok("verify a.ar7").stderr, "");
     }

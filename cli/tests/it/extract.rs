@@ -88,7 +88,7 @@ fn a_path_that_does_not_exist_is_reported_and_the_others_are_restored() {
     bench.ok("ingest a.ar7 src");
     let ran = bench.line("extract a.ar7 src/none src/f --to out");
     assert_eq!(ran.code, 1);
-    let says = "ar7: no entry src/none\nar7: a.ar7: 1 entries could not be restored\n";
+    let says = "ar7: no entry src/none\nar7: a.ar7: 1 entry could not be restored\n";
     assert_eq!(ran.stderr, says);
     assert_eq!(fs::read(bench.path("out/f")).expect("a file"), b"content");
 }

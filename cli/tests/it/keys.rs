@@ -77,7 +77,7 @@ fn a_passphrase_opens_from_its_addition_to_its_removal() {
     let codes = ["one", "two"].map(|text| with_passphrases(&bench, "ls a.ar7", text, "").code);
     assert_eq!(codes, [3, 0]);
     let listed = bench.ok("key list a.ar7").text();
-    assert!(listed.contains("1: passphrase, Argon2id 64 KiB, 1 passes, 1 lanes, \"phrase\"\n"));
+    assert!(listed.contains("1: passphrase, Argon2id 64 KiB, 1 pass, 1 lane, \"phrase\"\n"));
     // The sum with the first passphrase exceeds the limit.
     let ran = new("key add a.ar7 --kdf-memory 1GiB --kdf-passes 1");
     assert_eq!(ran.code, 2, "{}", ran.stderr);

@@ -47,7 +47,11 @@ fn a_gap_is_reported_and_filled_with_zeros() {
     bench.write_key("second", [9; 32]);
     let ran = bench.line("salvage a.ar7 new.ar7 --new-key-file second");
     assert_eq!(ran.code, 4, "{}", ran.stderr);
-    assert!(ran.stderr.contains("1 entries and streams are not as they were"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("entries and streams that are not as they were: 1\n"),
+        "{}",
+        ran.stderr
+    );
     let stored = bench.ok("--key-file second cat new.ar7 src/log").stdout;
     let text = ran.text();
     let ran = bench.line("salvage a.ar7 other.ar7 --json");

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::count::Count;
 use crate::error::{Error, Result};
 use crate::fs::LISTED_MAX;
 use crate::fs::patterns::matches_nothing;
@@ -145,7 +146,8 @@ impl ExtractReport {
         let lacks = self.incomplete.iter().map(|lack| {
             let Incomplete { aspect, entries, path, error } = lack;
             let (path, reason) = (PathText::new(path), error.reason());
-            format!("{path}: warning: {aspect} not restored: {reason}; {entries} entries lack them")
+            let entries = Count(*entries, "entry");
+            format!("{path}: warning: {aspect} not restored: {reason}; missing from {entries}")
         });
         self.unmatched.iter().map(matches_nothing).chain(lacks)
     }
@@ -154,7 +156,8 @@ impl ExtractReport {
 /// The counts in one line.
 impl fmt::Display for ExtractReport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} entries, {} bytes restored", self.entries, self.bytes)
+        let (entries, bytes) = (Count(self.entries, "entry"), Count(self.bytes, "byte"));
+        write!(formatter, "{entries}, {bytes} restored")
     }
 }
 

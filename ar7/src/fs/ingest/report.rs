@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::count::Count;
 use crate::error::Error;
 use crate::fs::patterns::matches_nothing;
 use crate::fs::walk::{LeftOut, SkipReason, SourcePath, Unread};
@@ -173,11 +174,15 @@ impl fmt::Display for IngestReport {
         let would = if self.is_preview { "would be " } else { "" };
         write!(
             formatter,
-            "{entries} entries, {bytes} bytes: {stored_files} files of {stored_bytes} bytes {would}stored, {unchanged} \
-             entries unchanged"
+            "{}, {}: {} of {} {would}stored, {} unchanged",
+            Count(*entries, "entry"),
+            Count(*bytes, "byte"),
+            Count(*stored_files, "file"),
+            Count(*stored_bytes, "byte"),
+            Count(*unchanged, "entry"),
         )?;
         if *removed > 0 {
-            write!(formatter, ", {removed} entries {would}removed")?;
+            write!(formatter, ", {} {would}removed", Count(*removed, "entry"))?;
         }
         Ok(())
     }
