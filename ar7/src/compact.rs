@@ -95,8 +95,8 @@ impl Compaction<'_> {
 
     /// Chooses how new content is compressed, which the archive remembers, and compresses what is in it.
     ///
-    /// With [`Compression::Auto`] or [`Compression::Zstd`], each file that has whole blocks is compressed if a sample of its
-    /// beginning becomes smaller by more than a sixteenth, or if it has at most 64 KiB, so that it shares blocks. What is
+    /// With [`Compression::Auto`] or [`Compression::Zstd`], each file that has whole blocks is compressed if samples of it
+    /// become smaller by more than a sixteenth, or if it has at most 64 KiB, so that it shares blocks. What is
     /// compressed already is compressed again where the new level makes it smaller; this decompresses everything, so it
     /// takes as long as an ingest. With [`Compression::None`], the content in the archive stays as it is, and only new
     /// files get whole blocks.

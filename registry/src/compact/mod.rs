@@ -54,8 +54,9 @@ impl Archive {
 
     /// Does the same, and first encodes content where that makes it smaller:
     ///
-    /// - With [`Encoding::Pack`] and [`Encoding::Choose`], files that have a stream of their own are packed, if a sample of
-    ///   their beginning becomes smaller by more than a sixteenth, or if they have at most 64 KiB.
+    /// - With [`Encoding::Pack`] and [`Encoding::Choose`], files that have a stream of their own are packed, if samples of
+    ///   them become smaller by more than a sixteenth, or if they have at most 64 KiB. [`Encoding::Pack`] leaves out files
+    ///   of more than 16 MiB.
     /// - With [`Encoding::Choose`], a pack whose frames become smaller by more than one in 32 bytes is written again,
     ///   without dead content.
     ///
