@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ar7::Count;
 use xtask::error::{Error, Result};
 use xtask::workspace::shown;
 
@@ -140,11 +141,17 @@ fn read_lines(child: &mut Child) -> Receiver<String> {
 /// Parses the number of entries in "checkpoint N: E entries, B bytes".
 pub(crate) fn reported_entries(line: &str) -> Option<u64> {
     let (number, rest) = line.strip_prefix("checkpoint ")?.split_once(": ")?;
-    let (entries, bytes) = rest.split_once(" entries, ")?;
+    let (entries, bytes) = rest.split_once(", ")?;
     // A line truncated by the kill was not reported.
     number.parse::<u64>().ok()?;
-    bytes.strip_suffix(" bytes")?.parse::<u64>().ok()?;
-    entries.parse().ok()
+    counted(bytes, "byte")?;
+    counted(entries, "entry")
+}
+
+/// Parses a whole [`Count`].
+fn counted(text: &str, name: &'static str) -> Option<u64> {
+    let count = text.split(' ').next()?.parse().ok()?;
+    (Count(count, name).to_string() == text).then_some(count)
 }
 
 #[cfg(test)]
@@ -189,7 +196,14 @@ mod tests {
     #[test]
     fn only_whole_checkpoint_lines_count() {
         assert_eq!(reported_entries("checkpoint 3: 1200 entries, 4194304 bytes"), Some(1200));
-        for line in ["checkpoint 3: 1200 entries, 4194", "checkpoint 3: 12", "3 entries, 4 bytes"] {
+        assert_eq!(reported_entries("checkpoint 1: 1 entry, 0 bytes"), Some(1));
+        assert_eq!(reported_entries("checkpoint 1: 2 entries, 1 byte"), Some(2));
+        for line in [
+            "checkpoint 3: 1200 entries, 4194",
+            "checkpoint 3: 1200 entries, 4194304 byte",
+            "checkpoint 3: 12",
+            "3 entries, 4 bytes",
+        ] {
             assert_eq!(reported_entries(line), None, "{line}");
         }
     }
