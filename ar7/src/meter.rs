@@ -1,7 +1,7 @@
 //! Progress of long work in numbers.
 
 use std::fmt::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,11 +11,15 @@ use ar7_engine::format::BLOCK_SIZE;
 
 use crate::count::Count;
 use crate::maintenance::Progress;
+use crate::salvage::SalvageProgress;
 use crate::size::Size;
 use crate::text::PathText;
 
 /// The most characters of an activity that are shown.
 const ACTIVITY_MAX: usize = 40;
+
+/// The least time between two changes of the activity by [`Meter::add_entry_at`].
+const ACTIVITY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Stands for a total that is not known.
 const UNKNOWN: u64 = u64::MAX;
@@ -41,6 +45,8 @@ pub struct Meter {
     total: AtomicU64,
     entries: AtomicU64,
     activity: Mutex<String>,
+    /// When the activity may change next, in milliseconds after the beginning.
+    activity_due_ms: AtomicU64,
 }
 
 impl Meter {
@@ -70,9 +76,35 @@ impl Meter {
         self.set_bytes(at.blocks.saturating_mul(BLOCK_SIZE as u64));
     }
 
+    /// Sets the bytes done and the total to those of a salvage: everything is read once to find it, and at most once more
+    /// to copy it.
+    pub fn set_salvage(&self, at: SalvageProgress) {
+        match at {
+            SalvageProgress::Scanned { blocks, total } => {
+                self.set_blocks(Progress { blocks: blocks.into(), total: 2 * u64::from(total) });
+            }
+            SalvageProgress::Written { bytes } => {
+                self.set_bytes((self.total().unwrap_or(0) / 2).saturating_add(bytes));
+            }
+        }
+    }
+
     /// Counts an entry.
     pub fn add_entry(&self) {
         self.entries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an entry, which the work is at. Its path is asked for at most ten times a second, because it is put together
+    /// only to be shown.
+    pub fn add_entry_at(&self, path: impl FnOnce() -> PathBuf) {
+        self.add_entry();
+        let (now, due) = (self.elapsed(), self.activity_due_ms.load(Ordering::Relaxed));
+        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        if now_ms >= due {
+            let next = now.saturating_add(ACTIVITY_PAUSE).as_millis();
+            self.activity_due_ms.store(u64::try_from(next).unwrap_or(u64::MAX), Ordering::Relaxed);
+            self.set_activity(path());
+        }
     }
 
     /// Sets the number of entries done.
@@ -150,6 +182,7 @@ impl Default for Meter {
             total: AtomicU64::new(UNKNOWN),
             entries: AtomicU64::new(0),
             activity: Mutex::default(),
+            activity_due_ms: AtomicU64::new(0),
         }
     }
 }
@@ -196,6 +229,24 @@ mod tests {
         let meter = Meter::new();
         meter.set_blocks(Progress { blocks: 1, total: 3 });
         assert_eq!((meter.bytes(), meter.total()), (4096, Some(12_288)));
+        meter.set_salvage(SalvageProgress::Scanned { blocks: 2, total: 2 });
+        meter.set_salvage(SalvageProgress::Written { bytes: 100 });
+        assert_eq!((meter.bytes(), meter.total()), (8292, Some(16_384)));
+    }
+
+    #[test]
+    fn every_entry_counts_and_few_of_them_are_shown() {
+        let (meter, mut asked) = (Meter::new(), 0);
+        for _ in 0..1000 {
+            meter.add_entry_at(|| {
+                asked += 1;
+                PathBuf::from("entry")
+            });
+        }
+        assert_eq!(meter.entries(), 1000);
+        let most = 1 + meter.elapsed().as_millis() / ACTIVITY_PAUSE.as_millis();
+        assert!(asked >= 1 && asked <= most, "{asked} of {most}");
+        assert!(meter.text(SECOND).ends_with(": entry"));
     }
 
     #[test]

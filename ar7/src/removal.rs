@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::archive::Archive;
 use crate::error::{Error, Result};
+use crate::meter::Meter;
 use crate::path::components;
 use crate::snapshot::Snapshot;
 
@@ -27,6 +28,16 @@ pub enum Removed<'a> {
         /// The number of names removed so far, of all entries.
         total: u64,
     },
+}
+
+impl Removed<'_> {
+    /// Counts the event.
+    pub fn count_in(&self, meter: &Meter) {
+        if let Removed::Names { path, total } = self {
+            meter.set_activity(path);
+            meter.set_entries(*total);
+        }
+    }
 }
 
 /// Entries to remove. All of them are found before the first one is removed.

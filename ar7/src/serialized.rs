@@ -218,6 +218,22 @@ impl Serialize for ExtractReport {
     }
 }
 
+impl ExtractReport {
+    /// Returns the document of the counts, which ends a list of events.
+    pub fn summary(&self) -> impl Serialize {
+        #[derive(Serialize)]
+        struct Fields {
+            event: &'static str,
+            entries: u64,
+            bytes: u64,
+            kept: u64,
+            not_restored: u64,
+        }
+        let ExtractReport { entries, bytes, kept, not_restored_count, .. } = *self;
+        Fields { event: "summary", entries, bytes, kept, not_restored: not_restored_count }
+    }
+}
+
 impl Serialize for Incomplete {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
@@ -282,5 +298,22 @@ impl Serialize for CompareReport {
         fields.serialize_field("unread", &unread.collect::<Vec<_>>())?;
         fields.serialize_field("unread_count", &self.unreadable_count)?;
         fields.end()
+    }
+}
+
+impl CompareReport {
+    /// Returns the document of the counts, which ends a list of events.
+    pub fn summary(&self) -> impl Serialize {
+        #[derive(Serialize)]
+        struct Fields {
+            event: &'static str,
+            entries: u64,
+            bytes: u64,
+            differences: u64,
+            unread: u64,
+        }
+        let CompareReport { entries, bytes, difference_count, unreadable_count, .. } = *self;
+        let (differences, unread) = (difference_count, unreadable_count);
+        Fields { event: "summary", entries, bytes, differences, unread }
     }
 }

@@ -22,9 +22,6 @@ pub(crate) use self::mount::*;
 pub(crate) use self::trees::*;
 use crate::exit::Failure;
 
-/// The size of a block in bytes.
-pub(crate) const BLOCK_BYTES: u64 = 4096;
-
 /// The commands by task, as the help lists them.
 const TASKS: &[(&str, &str)] = &[
     ("Trees and entries in and out", "ingest extract diff put cat"),

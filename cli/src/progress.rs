@@ -4,7 +4,6 @@
 use std::fmt::{self, Display};
 use std::io::{self, Read};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,9 +16,6 @@ use crate::exit::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::{self, Output};
 
-/// The least time between two changes of the activity that is shown.
-const PAUSE: Duration = Duration::from_millis(100);
-
 /// What the bar looks like before and after the total is known.
 const TEMPLATES: [&str; 2] = ["{spinner} {status}", "{bar:24} {status}"];
 
@@ -29,9 +25,8 @@ pub(crate) struct Progress {
     bar: ProgressBar,
     quiet: bool,
     interval: Duration,
-    /// When the next line is due, and the next change of the activity, in milliseconds after the beginning.
+    /// When the next line is due, in milliseconds after the beginning.
     line_due_ms: AtomicU64,
-    activity_due_ms: AtomicU64,
     interrupt: Interrupt,
 }
 
@@ -62,7 +57,6 @@ impl Progress {
             quiet,
             interval,
             line_due_ms: AtomicU64::new(milliseconds(interval)),
-            activity_due_ms: AtomicU64::new(0),
             interrupt,
         };
         progress.set_template(TEMPLATES[0]);
@@ -84,14 +78,6 @@ impl Progress {
         !self.bar.is_hidden()
     }
 
-    /// Counts an entry, which the command works on.
-    pub(crate) fn entry(&self, path: impl FnOnce() -> PathBuf) {
-        self.meter.add_entry();
-        if !self.quiet && self.is_due(&self.activity_due_ms, PAUSE) {
-            self.meter.set_activity(path());
-        }
-    }
-
     /// Redraws the bar. Without a bar, prints a line if the interval has passed. It starts no thread, because the system
     /// may not allow another one.
     pub(crate) fn tick(&self) {
@@ -104,16 +90,17 @@ impl Progress {
             }
             self.bar.set_position(self.meter.bytes());
             self.bar.tick();
-        } else if !self.quiet && self.is_due(&self.line_due_ms, self.interval) {
+        } else if !self.quiet && self.is_line_due() {
             output::tell(&format!("progress: {}\n", self.meter));
         }
     }
 
-    /// Returns whether a time has come, and sets the next one.
-    fn is_due(&self, due_ms: &AtomicU64, interval: Duration) -> bool {
-        let (now, due) = (milliseconds(self.meter.elapsed()), due_ms.load(Ordering::Relaxed));
-        let (set, next) = (Ordering::Relaxed, now.saturating_add(milliseconds(interval)));
-        now >= due && due_ms.compare_exchange(due, next, set, set).is_ok()
+    /// Returns whether it is time for a line, and sets the next time.
+    fn is_line_due(&self) -> bool {
+        let now = milliseconds(self.meter.elapsed());
+        let (due, next) = (&self.line_due_ms, now.saturating_add(milliseconds(self.interval)));
+        let change = |due| (now >= due).then_some(next);
+        due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change).is_ok()
     }
 
     /// Returns a reader whose bytes are counted.
@@ -142,6 +129,12 @@ impl Progress {
     pub(crate) fn flow(&self) -> ControlFlow<()> {
         self.tick();
         if self.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// Does the same for an operation that counts blocks.
+    pub(crate) fn flow_at(&self, at: ar7::Progress) -> ControlFlow<()> {
+        self.meter.set_blocks(at);
+        self.flow()
     }
 
     /// Does the same for a command that prints events: it stops when one of them cannot be printed.

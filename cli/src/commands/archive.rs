@@ -9,12 +9,15 @@ use std::path::Path;
 use ar7::{Archive, Count, Error, Receipt};
 use serde_json::json;
 
-use crate::arguments::{BLOCK_BYTES, Common, Completions, Create, Man, NoOptions, program};
+use crate::arguments::{Common, Completions, Create, Man, NoOptions, program};
 use crate::exit::Failure;
 use crate::keys;
 use crate::opened::{check_exists, check_is_free, finish};
 use crate::output;
 use crate::progress::Progress;
+
+/// The size of a block in bytes.
+const BLOCK_BYTES: u64 = 4096;
 
 /// Creates an empty archive.
 pub(super) fn create(common: &Common, options: &Create) -> Result<(), Failure> {

@@ -32,10 +32,7 @@ fn copy(common: &Common, path: &Path, new: &Path, options: &Compact) -> Result<(
     let archive = common.open_with(path, Archive::options(), &key)?;
     let progress = Progress::stoppable(common)?;
     let compaction = archive.compact().compression(options.compression);
-    let copied = compaction.copy_to(new, &new_key, created, |at| {
-        progress.meter.set_blocks(at);
-        progress.flow()
-    });
+    let copied = compaction.copy_to(new, &new_key, created, |at| progress.flow_at(at));
     progress.finish();
     let copied = match copied {
         Err(error) if error.class() == ErrorClass::Damaged => {
@@ -58,8 +55,7 @@ fn in_place(common: &Common, path: &Path, options: &Compact) -> Result<(), Failu
         |finding| findings.add(&finding),
         |at| {
             moved.set(at.blocks);
-            progress.meter.set_blocks(at);
-            progress.flow()
+            progress.flow_at(at)
         },
     );
     progress.finish();

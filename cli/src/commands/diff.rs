@@ -4,7 +4,6 @@ use std::path::Path;
 
 use ar7::fs::{Compare, CompareEvent};
 use ar7::{Count, ErrorClass};
-use serde_json::json;
 
 use crate::arguments::{Common, Diff};
 use crate::exit::Failure;
@@ -18,11 +17,9 @@ pub(super) fn run(common: &Common, path: &Path, options: &Diff) -> Result<(), Fa
     let (mut output, mut code) = (Output::new(common, options.json_lines), None);
     let compare = Compare::new(&options.directory).into(options.into.clone().unwrap_or_default());
     let compare = compare.on_event(|event| {
+        event.count_in(&progress.meter);
         match &event {
-            CompareEvent::Compared { path, bytes } => {
-                progress.entry(|| path.to_path_buf());
-                progress.meter.advance(*bytes);
-            }
+            CompareEvent::Compared { .. } => {}
             CompareEvent::Differs { path, difference } if output.is_text() => {
                 output.attempt(|output| {
                     output.name(path)?;
@@ -48,14 +45,7 @@ pub(super) fn run(common: &Common, path: &Path, options: &Diff) -> Result<(), Fa
         Failure::stopped(|| format!("{entries} compared"))(error)
     })?;
     let (differences, unread) = (report.difference_count, report.unreadable_count);
-    let summary = json!({
-        "event": "summary",
-        "entries": report.entries,
-        "bytes": report.bytes,
-        "differences": differences,
-        "unread": unread,
-    });
-    output.end_events(&summary, &report, None)?;
+    output.end_events(&report.summary(), &report, None)?;
     let (summary, code) = match code {
         Some(code) => {
             let code = if code == ErrorClass::Damaged { code } else { ErrorClass::Unread };

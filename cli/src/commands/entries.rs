@@ -71,15 +71,9 @@ pub(super) fn rm(common: &Common, path: &Path, options: &Remove) -> Result<(), F
         .and_then(|snapshot| Removal::new(&snapshot, &options.paths, options.recursive));
     let removed = removal.and_then(|removal| {
         removal.run(&archive, |removed| {
-            match removed {
-                Removed::Entry { path, names } => {
-                    output.event(&Line { event: "removed", name: PathText::new(path), names });
-                }
-                Removed::Names { path, total } => {
-                    progress.meter.set_activity(path);
-                    progress.meter.set_entries(total);
-                }
-                _ => {}
+            removed.count_in(&progress.meter);
+            if let Removed::Entry { path, names } = removed {
+                output.event(&Line { event: "removed", name: PathText::new(path), names });
             }
             progress.flow_with(&output)
         })

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use ar7::fs::{ExtractEvent, Overwrite, Patterns};
 use ar7::{Count, Error, ErrorClass, Snapshot};
-use serde_json::json;
 
 use crate::arguments::{Common, Extract};
 use crate::exit::Failure;
@@ -17,15 +16,10 @@ pub(super) fn run(common: &Common, path: &Path, options: &Extract) -> Result<(),
     let progress = Progress::stoppable(common)?;
     let (mut output, mut code) = (Output::new(common, options.json_lines), None);
     let extract = extraction(options, &snapshot)?.count(progress.is_shown()).on_event(|event| {
-        match &event {
-            ExtractEvent::Counted { bytes } => progress.meter.set_total(*bytes),
-            ExtractEvent::Wrote { bytes } => progress.meter.advance(*bytes),
-            ExtractEvent::Restored { path } => progress.entry(|| path.to_path_buf()),
-            ExtractEvent::NotRestored { path, error } => {
-                code = Some(ErrorClass::worst(code, error));
-                progress.warn(&failure(path, error));
-            }
-            _ => {}
+        event.count_in(&progress.meter);
+        if let ExtractEvent::NotRestored { path, error } = &event {
+            code = Some(ErrorClass::worst(code, error));
+            progress.warn(&failure(path, error));
         }
         if !matches!(event, ExtractEvent::Counted { .. } | ExtractEvent::Wrote { .. }) {
             output.event(&event);
@@ -42,14 +36,7 @@ pub(super) fn run(common: &Common, path: &Path, options: &Extract) -> Result<(),
         }
     })?;
     report.warnings().for_each(|warning| progress.warn(&warning));
-    let summary = json!({
-        "event": "summary",
-        "entries": report.entries,
-        "bytes": report.bytes,
-        "kept": report.kept,
-        "not_restored": report.not_restored_count,
-    });
-    output.end_events(&summary, &report, None)?;
+    output.end_events(&report.summary(), &report, None)?;
     if let Some(code) = code {
         let entries = Count(report.not_restored_count, "entry");
         let summary = format!("{entries} could not be restored");

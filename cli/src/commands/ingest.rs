@@ -28,9 +28,9 @@ pub(super) fn run(common: &Common, options: &Ingest) -> Result<(), Failure> {
     let mut output = Output::new(common, options.json_lines);
     let mut done = "nothing of this run is in the archive".to_owned();
     let ingest = ingest.count(progress.is_shown()).on_event(|event| {
+        event.count_in(&progress.meter);
         match &event {
             IngestEvent::Entry { path, outcome } => {
-                progress.entry(|| path.to_path());
                 if let Some(line) = note(options, path, outcome) {
                     progress.tell(&line);
                 }
@@ -39,8 +39,6 @@ pub(super) fn run(common: &Common, options: &Ingest) -> Result<(), Failure> {
                 }
                 output.event(&event);
             }
-            IngestEvent::Counted { bytes } => progress.meter.set_total(*bytes),
-            IngestEvent::Read { bytes } => progress.meter.advance(*bytes),
             IngestEvent::Checkpoint { number, entries, bytes } => {
                 let (entries, bytes) = (Count(*entries, "entry"), Count(*bytes, "byte"));
                 let counts = format!("{entries}, {bytes}");

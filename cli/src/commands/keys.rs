@@ -120,8 +120,7 @@ pub(super) fn rekey(common: &Common, path: &Path, options: &Rekey) -> Result<(),
     let (mut done, mut total) = (0, 0);
     let rekeyed = options.rekey(path, &key, |at| {
         (done, total) = (at.blocks, at.total);
-        progress.meter.set_blocks(at);
-        progress.flow()
+        progress.flow_at(at)
     });
     progress.finish();
     let rekeyed = rekeyed.map_err(Failure::stopped(|| match done {

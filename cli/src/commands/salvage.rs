@@ -2,9 +2,9 @@
 
 use std::cell::RefCell;
 
-use ar7::{ErrorClass, SalvageOutcome, SalvageProgress, Salvaged};
+use ar7::{ErrorClass, SalvageOutcome, Salvaged};
 
-use crate::arguments::{BLOCK_BYTES, Common, Salvage};
+use crate::arguments::{Common, Salvage};
 use crate::exit::Failure;
 use crate::keys;
 use crate::opened::{check_exists, check_is_free};
@@ -25,7 +25,6 @@ pub(super) fn run(common: &Common, options: &Salvage) -> Result<(), Failure> {
     }
     let progress = Progress::stoppable(common)?;
     let list = RefCell::new(Output::list(common, false, "entries")?);
-    let mut scanned = 0;
     let text =
         |item: &Salvaged| (item.outcome != SalvageOutcome::Complete).then(|| item.to_string());
     let salvaged = salvage.run(
@@ -33,15 +32,7 @@ pub(super) fn run(common: &Common, options: &Salvage) -> Result<(), Failure> {
         &new_key,
         |item| list.borrow_mut().add(&item, text),
         |at| {
-            match at {
-                SalvageProgress::Scanned { blocks, total } => {
-                    // Everything is read once to find it, and at most once more to copy it.
-                    progress.meter.set_total(u64::from(total) * 2 * BLOCK_BYTES);
-                    scanned = u64::from(blocks) * BLOCK_BYTES;
-                    progress.meter.set_bytes(scanned);
-                }
-                SalvageProgress::Written { bytes } => progress.meter.set_bytes(scanned + bytes),
-            }
+            progress.meter.set_salvage(at);
             progress.flow()
         },
     );

@@ -25,8 +25,7 @@ pub(super) fn run(common: &Common, path: &Path, options: &Verify) -> Result<(), 
         |finding| findings.add(&finding),
         |at| {
             checked = Some((at.blocks, at.total));
-            progress.meter.set_blocks(at);
-            progress.flow()
+            progress.flow_at(at)
         },
     );
     progress.finish();

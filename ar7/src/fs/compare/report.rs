@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
+use crate::meter::Meter;
 use crate::records::{FileType, Timestamp};
 use crate::text::PathText;
 
@@ -138,6 +139,16 @@ pub enum CompareEvent<'a> {
         /// Why not.
         error: &'a Error,
     },
+}
+
+impl CompareEvent<'_> {
+    /// Counts the event.
+    pub fn count_in(&self, meter: &Meter) {
+        if let CompareEvent::Compared { path, bytes } = self {
+            meter.add_entry_at(|| path.to_path_buf());
+            meter.advance(*bytes);
+        }
+    }
 }
 
 /// What a comparison found.

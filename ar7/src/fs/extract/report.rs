@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::fs::LISTED_MAX;
 use crate::fs::patterns::matches_nothing;
 use crate::fs::tree::lock;
+use crate::meter::Meter;
 use crate::text::PathText;
 
 /// An event of an extraction. Paths are those of the destination, unless an error concerns an entry that has none there.
@@ -55,6 +56,18 @@ pub enum ExtractEvent<'a> {
         /// Why.
         error: &'a Error,
     },
+}
+
+impl ExtractEvent<'_> {
+    /// Counts the event.
+    pub fn count_in(&self, meter: &Meter) {
+        match self {
+            ExtractEvent::Counted { bytes } => meter.set_total(*bytes),
+            ExtractEvent::Wrote { bytes } => meter.advance(*bytes),
+            ExtractEvent::Restored { path } => meter.add_entry_at(|| path.to_path_buf()),
+            _ => {}
+        }
+    }
 }
 
 /// The path of an entry. It is put together only when it is needed, because this takes long in a deep tree.

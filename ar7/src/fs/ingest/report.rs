@@ -8,6 +8,7 @@ use crate::count::Count;
 use crate::error::Error;
 use crate::fs::patterns::matches_nothing;
 use crate::fs::walk::{LeftOut, SkipReason, SourcePath, Unread};
+use crate::meter::Meter;
 use crate::text::PathText;
 
 /// An event of an ingest.
@@ -45,6 +46,16 @@ pub enum IngestEvent<'a> {
 }
 
 impl IngestEvent<'_> {
+    /// Counts the event.
+    pub fn count_in(&self, meter: &Meter) {
+        match self {
+            IngestEvent::Entry { path, .. } => meter.add_entry_at(|| path.to_path()),
+            IngestEvent::Counted { bytes } => meter.set_total(*bytes),
+            IngestEvent::Read { bytes } => meter.advance(*bytes),
+            IngestEvent::Checkpoint { .. } | IngestEvent::Waiting => {}
+        }
+    }
+
     /// Returns a warning for users if an entry is not stored as it is.
     pub fn warning(&self) -> Option<String> {
         let IngestEvent::Entry { path, outcome } = self else { return None };
