@@ -158,6 +158,7 @@ mod savepoint;
 mod secret;
 #[cfg(feature = "serde")]
 mod serialized;
+mod shortfall;
 mod size;
 mod snapshot;
 mod source;
@@ -194,6 +195,7 @@ pub use removal::{Removal, Removed};
 pub use salvage::{Salvage, SalvageOutcome, SalvageProgress, SalvageSummary, Salvaged};
 pub use savepoint::Savepoint;
 pub use secret::KeySource;
+pub use shortfall::Shortfall;
 pub use size::Size;
 pub use snapshot::Snapshot;
 pub use source::{List, Walk};

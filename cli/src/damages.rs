@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ar7::{Error, ErrorClass, Snapshot};
+use ar7::{Error, ErrorClass, Shortfall, Snapshot};
 
 use crate::exit::Failure;
 use crate::output;
@@ -45,6 +45,6 @@ impl Damages {
 
     /// Fails if there was damage.
     pub(crate) fn check(&self) -> Result<(), Failure> {
-        if self.0 > 0 { Err(Failure::findings(self.0)) } else { Ok(()) }
+        Failure::check(Shortfall::of_findings(self.0))
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ar7::{Count, Error, ErrorClass, PathText};
+use ar7::{Error, ErrorClass, PathText, Shortfall};
 
 /// A reason for which a command fails. `Display` gives the line to report, without the program's name and without the
 /// path of the archive.
@@ -33,9 +33,12 @@ pub(crate) enum Failure {
     /// The user interrupted the command; `done` says what was completed.
     #[error("interrupted: {done}")]
     Interrupted { done: String },
-    /// The command ended, and has reported what is wrong with parts of its work, which the summary counts.
-    #[error("{summary}")]
-    Incomplete { summary: String, code: ErrorClass },
+    /// The command ended, and has reported what is wrong with parts of its work, which this counts.
+    #[error("{0}")]
+    Incomplete(#[from] Shortfall),
+    /// A damaged archive was not copied.
+    #[error("{0}; `ar7 salvage` copies what is left")]
+    NotCopied(Error),
     /// Reading standard input failed.
     #[error("standard input: {0}")]
     Input(io::Error),
@@ -53,12 +56,9 @@ impl Failure {
         Failure::Refused { text, code: ErrorClass::Argument }
     }
 
-    /// Returns the failure for damage, each place of which was reported.
-    pub(crate) fn findings(count: u64) -> Failure {
-        Failure::Incomplete {
-            summary: format!("damaged: {}", Count(count, "finding")),
-            code: ErrorClass::Damaged,
-        }
+    /// Fails if the work of a command falls short of something.
+    pub(crate) fn check(shortfall: Option<Shortfall>) -> Result<(), Failure> {
+        shortfall.map_or(Ok(()), |shortfall| Err(shortfall.into()))
     }
 
     /// Returns the failure of an operation on a file outside of the archive.
@@ -77,15 +77,17 @@ impl Failure {
     /// Returns the exit code.
     pub(crate) fn code(&self) -> ErrorClass {
         match self {
-            Failure::Library(error) | Failure::AfterKeyChange(error) | Failure::Receipt(error) => {
-                error.class()
-            }
+            Failure::Library(error)
+            | Failure::AfterKeyChange(error)
+            | Failure::NotCopied(error)
+            | Failure::Receipt(error) => error.class(),
             Failure::Input(error) | Failure::Output(error) => ErrorClass::of_io(error),
             Failure::SeveralMatches { .. } | Failure::NotAStream { .. } => ErrorClass::Argument,
             Failure::Exists { .. } | Failure::Interrupted { .. } | Failure::System { .. } => {
                 ErrorClass::Other
             }
-            Failure::Refused { code, .. } | Failure::Incomplete { code, .. } => *code,
+            Failure::Incomplete(shortfall) => shortfall.class(),
+            Failure::Refused { code, .. } => *code,
         }
     }
 
@@ -95,7 +97,8 @@ impl Failure {
             Failure::Library(error) => !error.names_its_subject(),
             Failure::AfterKeyChange(_)
             | Failure::Interrupted { .. }
-            | Failure::Incomplete { .. } => true,
+            | Failure::Incomplete(_)
+            | Failure::NotCopied(_) => true,
             _ => false,
         }
     }

@@ -95,7 +95,7 @@ impl ErrorClass {
     /// Returns the class of a run that goes on after failures, after one more of them: damage outweighs everything else,
     /// and otherwise the first one counts.
     #[must_use]
-    pub fn worst(first: Option<ErrorClass>, next: &Error) -> ErrorClass {
+    pub(crate) fn worst(first: Option<ErrorClass>, next: &Error) -> ErrorClass {
         let next = next.class();
         first.filter(|_| next != ErrorClass::Damaged).unwrap_or(next)
     }

@@ -22,7 +22,7 @@ use super::stored::{Found, Step, Unreadable, Walk, find};
 use super::system::{Status, System};
 use super::tree::{Directory, Tree, replaced};
 use super::walk::last_component;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorClass, Result};
 use crate::path::{components, to_path};
 use crate::records::FileType;
 use crate::snapshot::Snapshot;
@@ -410,6 +410,7 @@ impl Comparing<'_> {
         let error = *error;
         self.tell(CompareEvent::Unreadable { path: &path, error: &error })?;
         self.report.unreadable_count += 1;
+        self.report.worst = Some(ErrorClass::worst(self.report.worst, &error));
         if self.report.unreadable.len() < LISTED_MAX {
             self.report.unreadable.push((path, error));
         }

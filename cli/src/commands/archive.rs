@@ -80,7 +80,7 @@ pub(super) fn repair(common: &Common, path: &Path, _: &NoOptions) -> Result<(), 
     let (healed, lost) = (repaired.healed.len() as u64, repaired.lost.len() as u64);
     let summary = format!("{} repaired, {lost} without a good copy", Count(healed, "block"));
     output::print(common, &repaired, lines.chain((!common.quiet).then_some(summary)))?;
-    if lost > 0 { Err(Failure::findings(lost)) } else { Ok(()) }
+    Failure::check(repaired.shortfall())
 }
 
 /// Overwrites free blocks with blank blocks.

@@ -36,8 +36,7 @@ fn copy(common: &Common, path: &Path, new: &Path, options: &Compact) -> Result<(
     progress.finish();
     let copied = match copied {
         Err(error) if error.class() == ErrorClass::Damaged => {
-            let summary = format!("{error}; `ar7 salvage` copies what is left");
-            return Err(Failure::Incomplete { summary, code: ErrorClass::Damaged });
+            return Err(Failure::NotCopied(error));
         }
         copied => copied.map_err(Failure::stopped(|| "there is no new archive".to_owned()))?,
     };
@@ -64,42 +63,5 @@ fn in_place(common: &Common, path: &Path, options: &Compact) -> Result<(), Failu
     let list = findings.end(&archive)?;
     let compacted: Compacted = finish(archive, compacted)?;
     list.end_with("counts", &compacted, (!common.quiet).then(|| compacted.to_string()))?;
-    judge(&compacted)
-}
-
-/// Fails if something does not open, or if a reader kept the compaction from going on.
-fn judge(compacted: &Compacted) -> Result<(), Failure> {
-    let held = compacted.oldest_reader.map(|oldest| {
-        format!("not finished: another process reads commit {oldest}; --wait SECONDS waits for it")
-    });
-    match (compacted.damaged, held) {
-        (0, None) => Ok(()),
-        (0, Some(summary)) => Err(Failure::Incomplete { summary, code: ErrorClass::HeldByReaders }),
-        (count, None) => Err(Failure::findings(count)),
-        (count, Some(held)) => {
-            let summary = format!("{}; {held}", Failure::findings(count));
-            Err(Failure::Incomplete { summary, code: ErrorClass::Damaged })
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn neither_damage_nor_a_reader_hides_the_other() {
-        let mut compacted = Compacted::default();
-        assert!(judge(&compacted).is_ok());
-        let code = |compacted: &Compacted| judge(compacted).map_err(|failure| failure.code());
-        compacted.oldest_reader = Some(7);
-        assert_eq!(code(&compacted), Err(ErrorClass::HeldByReaders));
-        compacted.damaged = 3;
-        let failure = judge(&compacted).unwrap_err();
-        assert_eq!(failure.code(), ErrorClass::Damaged);
-        let said = failure.to_string();
-        assert!(said.contains("3 findings") && said.contains("reads commit 7"), "{said}");
-        compacted.oldest_reader = None;
-        assert_eq!(code(&compacted), Err(ErrorClass::Damaged));
-    }
+    Failure::check(compacted.shortfall())
 }

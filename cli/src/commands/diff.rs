@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use ar7::Count;
 use ar7::fs::{Compare, CompareEvent};
-use ar7::{Count, ErrorClass};
 
 use crate::arguments::{Common, Diff};
 use crate::exit::Failure;
@@ -14,7 +14,7 @@ use crate::progress::Progress;
 pub(super) fn run(common: &Common, path: &Path, options: &Diff) -> Result<(), Failure> {
     let snapshot = common.reader(path)?.snapshot()?;
     let progress = Progress::stoppable(common)?;
-    let (mut output, mut code) = (Output::new(common, options.json_lines), None);
+    let mut output = Output::new(common, options.json_lines);
     let compare = Compare::new(&options.directory).into(options.into.clone().unwrap_or_default());
     let compare = compare.on_event(|event| {
         event.count_in(&progress.meter);
@@ -28,7 +28,6 @@ pub(super) fn run(common: &Common, path: &Path, options: &Diff) -> Result<(), Fa
                 });
             }
             CompareEvent::Unreadable { path, error } => {
-                code = Some(ErrorClass::worst(code, error));
                 progress.warn(&(*error).clone().in_entry(*path));
                 output.event(&event);
             }
@@ -44,21 +43,10 @@ pub(super) fn run(common: &Common, path: &Path, options: &Diff) -> Result<(), Fa
         let error = error.in_entry(&options.directory);
         Failure::stopped(|| format!("{entries} compared"))(error)
     })?;
-    let (differences, unread) = (report.difference_count, report.unreadable_count);
     output.end_events(&report.summary(), &report, None)?;
-    let (summary, code) = match code {
-        Some(code) => {
-            let code = if code == ErrorClass::Damaged { code } else { ErrorClass::Unread };
-            (format!("{} could not be compared", Count(unread, "entry")), code)
-        }
-        None if differences > 0 => {
-            (Count(differences, "difference").to_string(), ErrorClass::Other)
-        }
-        None => {
-            let bytes = Count(report.bytes, "byte");
-            progress.tell(&format_args!("{entries}, {bytes} are the same"));
-            return Ok(());
-        }
-    };
-    Err(Failure::Incomplete { summary, code })
+    if report.is_same() {
+        let bytes = Count(report.bytes, "byte");
+        progress.tell(&format_args!("{entries}, {bytes} are the same"));
+    }
+    Failure::check(report.shortfall())
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ar7::fs::{ExtractEvent, Overwrite, Patterns};
-use ar7::{Count, Error, ErrorClass, Snapshot};
+use ar7::{Count, Error, Snapshot};
 
 use crate::arguments::{Common, Extract};
 use crate::exit::Failure;
@@ -14,11 +14,10 @@ use crate::progress::Progress;
 pub(super) fn run(common: &Common, path: &Path, options: &Extract) -> Result<(), Failure> {
     let snapshot = common.reader(path)?.snapshot()?;
     let progress = Progress::stoppable(common)?;
-    let (mut output, mut code) = (Output::new(common, options.json_lines), None);
+    let mut output = Output::new(common, options.json_lines);
     let extract = extraction(options, &snapshot)?.count(progress.is_shown()).on_event(|event| {
         event.count_in(&progress.meter);
         if let ExtractEvent::NotRestored { path, error } = &event {
-            code = Some(ErrorClass::worst(code, error));
             progress.warn(&failure(path, error));
         }
         if !matches!(event, ExtractEvent::Counted { .. } | ExtractEvent::Wrote { .. }) {
@@ -37,13 +36,10 @@ pub(super) fn run(common: &Common, path: &Path, options: &Extract) -> Result<(),
     })?;
     report.warnings().for_each(|warning| progress.warn(&warning));
     output.end_events(&report.summary(), &report, None)?;
-    if let Some(code) = code {
-        let entries = Count(report.not_restored_count, "entry");
-        let summary = format!("{entries} could not be restored");
-        return Err(Failure::Incomplete { summary, code });
+    if report.is_complete() {
+        progress.tell(&report);
     }
-    progress.tell(&report);
-    Ok(())
+    Failure::check(report.shortfall())
 }
 
 /// Returns the extraction that the options ask for.

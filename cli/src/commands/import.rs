@@ -1,7 +1,7 @@
 //! `import-archive7`: imports an archive of the Python module.
 
 use ar7::archive7::{ImportEvent, OldArchive};
-use ar7::{ErrorClass, Key, PathText};
+use ar7::{Key, PathText};
 
 use crate::arguments::{Common, ImportArchive7};
 use crate::exit::Failure;
@@ -31,16 +31,5 @@ pub(super) fn run(common: &Common, options: &ImportArchive7) -> Result<(), Failu
     progress.finish();
     let imported = imported.map_err(Failure::stopped(|| "nothing was imported".to_owned()))?;
     output::report(common, &imported, Some(imported.to_string()))?;
-    let (summary, code) = match imported.lost {
-        _ if !imported.is_closed => (
-            "imported, but its last writer did not close the old archive: changes may be missing"
-                .to_owned(),
-            ErrorClass::Damaged,
-        ),
-        0 => return Ok(()),
-        count => {
-            (format!("entries and streams that are not as they were: {count}"), ErrorClass::Unread)
-        }
-    };
-    Err(Failure::Incomplete { summary, code })
+    Failure::check(imported.shortfall())
 }

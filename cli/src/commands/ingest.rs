@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ar7::fs::{IngestEvent, Outcome, Patterns, SkipReason, SourcePath, read_list, read_patterns};
-use ar7::{Count, ErrorClass, PathText};
+use ar7::{Count, PathText};
 use serde_json::json;
 
 use crate::arguments::{Common, Ingest, Selected};
@@ -64,19 +64,7 @@ pub(super) fn run(common: &Common, options: &Ingest) -> Result<(), Failure> {
         progress.tell(&report);
     }
     output.end_events(&json!({ "event": "summary", "report": report }), &report, None)?;
-    if report.is_complete() {
-        return Ok(());
-    }
-    let unread = match report.unread_count + report.attributes_count {
-        0 => None,
-        count => Some(format!("{} could not be read", Count(count, "input"))),
-    };
-    let changed = match report.changed_count {
-        0 => None,
-        count => Some(format!("{count} changed while being read")),
-    };
-    let summary = unread.into_iter().chain(changed).collect::<Vec<String>>().join(", ");
-    Err(Failure::Incomplete { summary, code: ErrorClass::Unread })
+    Failure::check(report.shortfall())
 }
 
 /// Returns the ingest that the options ask for.

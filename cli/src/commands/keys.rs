@@ -131,7 +131,7 @@ pub(super) fn rekey(common: &Common, path: &Path, options: &Rekey) -> Result<(),
         ),
     }))?;
     output::report(common, &rekeyed, Some(rekeyed.to_string()))?;
-    if rekeyed.left > 0 { Err(Failure::findings(rekeyed.left)) } else { Ok(()) }
+    Failure::check(rekeyed.shortfall())
 }
 
 /// Destroys the key slots, and with them access to the content, after the user has confirmed.

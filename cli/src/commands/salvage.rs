@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use ar7::{ErrorClass, SalvageOutcome, Salvaged};
+use ar7::{SalvageOutcome, Salvaged};
 
 use crate::arguments::{Common, Salvage};
 use crate::exit::Failure;
@@ -41,10 +41,5 @@ pub(super) fn run(common: &Common, options: &Salvage) -> Result<(), Failure> {
     let summary = salvaged.map_err(Failure::stopped(done))?;
     let lines = (!common.quiet).then(|| summary.to_string());
     list.into_inner().end_with("counts", &summary, lines)?;
-    if summary.is_complete() {
-        return Ok(());
-    }
-    let summary =
-        format!("entries and streams that are not as they were: {}", summary.incomplete());
-    Err(Failure::Incomplete { summary, code: ErrorClass::Damaged })
+    Failure::check(summary.shortfall())
 }

@@ -40,10 +40,7 @@ pub(super) fn run(common: &Common, path: &Path, options: &Verify) -> Result<(), 
     let summary = verified?;
     let list = findings.end(&archive)?;
     list.end_with("counts", &summary, (!common.quiet).then(|| summary.to_string()))?;
-    match summary.findings {
-        0 => Ok(()),
-        count => Err(Failure::findings(count)),
-    }
+    Failure::check(summary.shortfall())
 }
 
 /// The list of findings, what they affect, and their number.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::error::Error;
+use crate::error::{Error, ErrorClass};
 use crate::meter::Meter;
 use crate::records::{FileType, Timestamp};
 use crate::text::PathText;
@@ -167,6 +167,8 @@ pub struct CompareReport {
     pub unreadable: Vec<(PathBuf, Error)>,
     /// Number of entries that could not be compared.
     pub unreadable_count: u64,
+    /// The worst reason for which one could not.
+    pub(crate) worst: Option<ErrorClass>,
 }
 
 impl CompareReport {

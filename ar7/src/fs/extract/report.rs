@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::count::Count;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorClass, Result};
 use crate::fs::LISTED_MAX;
 use crate::fs::patterns::matches_nothing;
 use crate::fs::tree::lock;
@@ -142,6 +142,8 @@ pub struct ExtractReport {
     pub not_restored: Vec<NotRestored>,
     /// Number of entries that were not restored.
     pub not_restored_count: u64,
+    /// The worst reason for which one was not.
+    pub(crate) worst: Option<ErrorClass>,
     /// What the restored entries lack.
     pub incomplete: Vec<Incomplete>,
     /// The patterns of [`Extract::exclude`](super::Extract::exclude) that matched nothing.
@@ -216,6 +218,7 @@ pub(super) struct Reporter<'a> {
 struct Notes {
     not_restored: Vec<NotRestored>,
     not_restored_count: u64,
+    worst: Option<ErrorClass>,
     incomplete: Vec<Incomplete>,
     fatal: Option<Error>,
 }
@@ -272,6 +275,7 @@ impl<'a> Reporter<'a> {
         self.tell(|| ExtractEvent::NotRestored { path: &path, error: &error });
         let mut notes = lock(&self.notes);
         notes.not_restored_count += 1;
+        notes.worst = Some(ErrorClass::worst(notes.worst, &error));
         if notes.not_restored.len() < LISTED_MAX {
             notes.not_restored.push(NotRestored { path, error });
         }
@@ -307,6 +311,7 @@ impl<'a> Reporter<'a> {
             kept: self.kept.into_inner(),
             not_restored,
             not_restored_count: notes.not_restored_count,
+            worst: notes.worst,
             incomplete,
             unmatched: Vec::new(),
         })
