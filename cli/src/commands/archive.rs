@@ -47,11 +47,13 @@ pub(super) fn man(options: &Man) -> Result<(), Failure> {
 
 /// Prints a receipt: a line that later detects an older copy of the archive, or a fork.
 pub(super) fn receipt(common: &Common, path: &Path, _: &NoOptions) -> Result<(), Failure> {
-    let receipt = match common.reader(path)?.receipt() {
+    check_exists(path)?;
+    let key = keys::existing(common)?;
+    let receipt = match common.open_with(path, Archive::options(), &key)?.receipt() {
         // The last writer was killed before it was certain that its commit was on disk. A new writer makes sure that it
         // is.
         Err(Error::NotSynced) => {
-            let archive = common.writer(path)?;
+            let archive = common.open_with(path, Archive::options().write(true), &key)?;
             let receipt = archive.reclaim().and_then(|()| archive.receipt());
             finish(archive, receipt.map_err(Failure::from))?
         }
