@@ -79,6 +79,11 @@ impl Archive {
         &self.registry
     }
 
+    /// Returns the path with which the archive was opened.
+    pub fn path(&self) -> &Path {
+        self.registry.store().path().unwrap_or(Path::new(""))
+    }
+
     /// Returns the identity of the archive, drawn at its creation.
     pub fn id(&self) -> Uuid {
         self.registry.id()

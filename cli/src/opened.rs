@@ -3,34 +3,29 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use ar7::{Archive, DamagedCopies, Derivation, Key, Options, Transaction};
+use ar7::{Archive, Derivation, Key, Options, Transaction};
 
 use crate::arguments::{Common, Cost, NewSlot};
 use crate::exit::Failure;
 use crate::keys;
 use crate::output;
 
-/// The archives that the command opened, and the damage that reading them found.
-static OPENED: Mutex<Vec<(PathBuf, DamagedCopies)>> = Mutex::new(Vec::new());
+/// Returns a warning of an archive, if there is reason for one by then.
+type Warning = Box<dyn FnOnce() -> Option<String> + Send>;
 
-/// Warns of damaged copies of index pages, once the command is done.
-pub(crate) fn warn_of_damaged_copies() {
-    let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-    for (path, copies) in opened.drain(..) {
-        if let Some(warning) = copies.warning() {
-            output::warn_of(&path, &warning);
-        }
-    }
+/// The archives that the command opened, and what to warn of once it is done.
+static WARNINGS: Mutex<Vec<(PathBuf, Warning)>> = Mutex::new(Vec::new());
+
+fn warn_at_the_end(path: &Path, warning: Warning) {
+    WARNINGS.lock().unwrap_or_else(PoisonError::into_inner).push((path.to_owned(), warning));
 }
 
-/// What [`finish`] has to say of the archive that it closed.
-static LEFT: Mutex<Option<String>> = Mutex::new(None);
-
-/// Warns if a command could not give back the space of deleted content.
-pub(crate) fn warn_of_dead_content(path: &Path) {
-    let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(warning) = left.take() {
-        output::warn_of(path, &warning);
+/// Warns of damaged copies, and of deleted content whose space a command could not give back.
+pub(crate) fn print_warnings() {
+    for (path, warning) in WARNINGS.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        if let Some(warning) = warning() {
+            output::warn_of(&path, &warning);
+        }
     }
 }
 
@@ -75,9 +70,8 @@ impl Common {
         for loss in archive.recovery().losses() {
             output::warn_of(path, &loss);
         }
-        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-        opened.push((path.to_owned(), archive.damaged_copies()));
-        drop(opened);
+        let copies = archive.damaged_copies();
+        warn_at_the_end(path, Box::new(move || copies.warning()));
         Ok(archive)
     }
 
@@ -150,8 +144,7 @@ pub(crate) fn finish<T>(archive: Archive, outcome: Result<T, Failure>) -> Result
     let reclaimed = if outcome.is_ok() { archive.reclaim() } else { Ok(()) };
     if outcome.is_ok() && reclaimed.is_ok() {
         let statistics = archive.statistics().ok();
-        let left = statistics.and_then(|statistics| statistics.dead_content());
-        *LEFT.lock().unwrap_or_else(PoisonError::into_inner) = left;
+        warn_at_the_end(archive.path(), Box::new(move || statistics?.dead_content()));
     }
     let closed = reclaimed.and(archive.close());
     // The first failure is the one to report.

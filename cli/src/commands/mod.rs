@@ -21,7 +21,7 @@ use std::path::Path;
 pub(crate) use self::content::bare_stream;
 use crate::arguments::{Arguments, Command, Header, Key};
 use crate::exit::Failure;
-use crate::opened::{warn_of_damaged_copies, warn_of_dead_content};
+use crate::opened::print_warnings;
 
 /// Runs a command. Also returns the path of the archive or file that it works on.
 pub(crate) fn run(arguments: &Arguments) -> (&Path, Result<(), Failure>) {
@@ -70,7 +70,6 @@ pub(crate) fn run(arguments: &Arguments) -> (&Path, Result<(), Failure>) {
         Command::Completions(options) => return (Path::new(""), archive::completions(options)),
         Command::Man(options) => (&*options.directory, archive::man(options)),
     };
-    warn_of_damaged_copies();
-    warn_of_dead_content(path);
+    print_warnings();
     (path, outcome)
 }
