@@ -158,6 +158,8 @@ impl Writer {
         let files = lock(&self.files);
         match files.get(&entry.inode) {
             Some(file) if entry.kind == EntryType::File => {
+                // Packed content gets a stream.
+                self.forget_room();
                 file.remove_name(&self.archive, names, place)?;
             }
             _ => names.remove(place.0, place.1)?,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use ar7_engine::format::{BLOCKS_MAX, DATA_SIZE_U64};
-use ar7_registry::Stream;
 use ar7_registry::records::{EntryType, InodeNumber};
+use ar7_registry::{Names, Stream};
 use fuser::Errno;
 
 use crate::errno::Failure;
@@ -13,7 +13,7 @@ use crate::inodes::{
     Change, changed_extended, drop_capabilities, existing, modified_now, without_privileges,
 };
 use crate::open_file::{Content, OpenFile, Orphan};
-use crate::space::CONTENT_BYTES;
+use crate::space::has_room;
 use crate::writer::{Need, Writer};
 
 /// Zeros that are written at a time.
@@ -114,12 +114,17 @@ impl Writer {
         self.change(Need::Room(bytes.len()), |names| {
             self.begin_content(number, kills)?;
             self.with_content(number, |content| {
-                if content.stays_packed(&self.archive, names, number)?
+                if self.stays_packed(content, names, number)?
                     && names.write_packed(number, Some(offset), bytes)?
                 {
                     return Ok(());
                 }
-                let stream = content.writable(&self.archive, names, number)?;
+                let was_packed = is_packed(content, names, number)?;
+                let stream = self.writable(content, names, number)?;
+                let gap = offset.saturating_sub(stream.len()?);
+                if gap > 0 || was_packed {
+                    self.check_added(gap.saturating_add(bytes.len() as u64))?;
+                }
                 Ok(stream.write_at(offset, bytes)?)
             })
         })
@@ -141,14 +146,14 @@ impl Writer {
         self.change(Need::Room(0), |names| {
             self.begin_content(number, kills)?;
             self.with_content(number, |content| {
-                if content.stays_packed(&self.archive, names, number)?
+                if self.stays_packed(content, names, number)?
                     && names.set_packed_len(number, length)?
                 {
                     return Ok(());
                 }
                 check_length(length)?;
-                let stream = content.writable(&self.archive, names, number)?;
-                self.check_outside(length.saturating_sub(stream.len()?))?;
+                let stream = self.writable(content, names, number)?;
+                self.check_added(length.saturating_sub(stream.len()?))?;
                 Ok(stream.set_len(length)?)
             })
         })
@@ -160,12 +165,13 @@ impl Writer {
         self.change(Need::Room(0), |names| {
             self.begin_content(number, true)?;
             self.with_content(number, |content| {
-                let stream = content.writable(&self.archive, names, number)?;
+                let stream = self.writable(content, names, number)?;
                 let before = stream.len()?;
-                self.check_outside(end.saturating_sub(before))?;
-                if wanted.zeroes {
-                    write_zeros(stream, wanted.offset, end.min(before))?;
-                }
+                let zeroed =
+                    if wanted.zeroes { wanted.offset.min(end)..end.min(before) } else { 0..0 };
+                let added = end.saturating_sub(before);
+                self.check_added(added.saturating_add(zeroed.end.saturating_sub(zeroed.start)))?;
+                write_zeros(stream, zeroed.start, zeroed.end)?;
                 if !wanted.keeps_size && end > before {
                     stream.set_len(end)?;
                 }
@@ -174,10 +180,40 @@ impl Writer {
         })
     }
 
-    /// Fails if there is no room for this many bytes of zeros, before any is written.
-    fn check_outside(&self, bytes: u64) -> Result<(), Failure> {
-        let free = self.free_blocks()?.saturating_mul(CONTENT_BYTES.into());
-        if bytes > free { Err(Errno::ENOSPC.into()) } else { Ok(()) }
+    /// Returns whether a change leaves a file packed, which packs all of it again at the commit.
+    fn stays_packed(
+        &self,
+        content: &Content,
+        names: &Names<'_>,
+        number: InodeNumber,
+    ) -> Result<bool, Failure> {
+        let stays = content.stays_packed(&self.archive, names, number)?;
+        if stays {
+            self.forget_room();
+        }
+        Ok(stays)
+    }
+
+    /// Returns the stream of a file, to change it. A packed file gets one of its own, if there is room for it.
+    fn writable<'c>(
+        &self,
+        content: &'c mut Content,
+        names: &Names<'_>,
+        number: InodeNumber,
+    ) -> Result<&'c mut Stream, Failure> {
+        if is_packed(content, names, number)? {
+            self.forget_room();
+        }
+        content.writable(&self.archive, names, number)
+    }
+
+    /// Fails if there is no room to write this many bytes, before any is written.
+    fn check_added(&self, bytes: u64) -> Result<(), Failure> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        self.forget_room();
+        if has_room(&self.archive, bytes)? { Ok(()) } else { Err(Errno::ENOSPC.into()) }
     }
 
     /// Passes the content of a file, open or not. Only with the turn.
@@ -213,6 +249,12 @@ impl Writer {
         self.mark(number);
         Change { attributes, extended }.make(&names, number)
     }
+}
+
+/// Returns whether a file is packed, and not open as a stream.
+fn is_packed(content: &Content, names: &Names<'_>, number: InodeNumber) -> Result<bool, Failure> {
+    let inode = if content.is_open() { None } else { names.inode(number)? };
+    Ok(inode.is_some_and(|inode| inode.slice.is_some()))
 }
 
 /// Fails if no file can be that long.

@@ -25,8 +25,8 @@
 //! Each change holds the turn from its first to its last step, and so does a commit. So a commit has whole changes,
 //! and an exchange of two names, which is three renames, is never seen half done. Before a change, the archive must have
 //! room for it and for the commit of everything so far; without room it is refused with `ENOSPC`, and the
-//! transaction stays as it is. A change that frees space is done all the same; what was changed before it is committed
-//! first.
+//! transaction stays as it is. A change that frees space is done all the same; if there is room, what was changed before it
+//! is committed first.
 //!
 //! One thread makes the commits: after the interval, after a number of bytes, and for each `fsync`. The answer to an
 //! `fsync` is sent after the commit by that thread, so that no other thread waits, and all that arrive during a commit
@@ -38,8 +38,7 @@
 //! commit can come in between. The kernel does not pass on `syncfs`, except for the writes that belong to it.
 //!
 //! A packed file gets a stream of its own before it is changed. Its holes then take space, as any zeros do. Only one
-//! for which there is no room stays packed, with its holes: each commit packs it again. Such a file cannot be removed while
-//! it is open (`EBUSY`).
+//! for which there is no room stays packed, with its holes: each commit packs it again.
 //!
 //! # Users
 //!
@@ -54,7 +53,8 @@
 //!
 //! A file that loses its last name while it is open loses its inode too. Its stream becomes a pending deletion, which
 //! no command reads, but this process keeps it and its blocks until the last handle is closed. So after a crash there is
-//! nothing to find and to clean up: the next commits of any writer free the blocks.
+//! nothing to find and to clean up: the next commits of any writer free the blocks. A packed file gets
+//! a stream when it is removed while it is open. Without room for it, the removal is refused with `EBUSY`.
 //!
 //! # Failures
 //!

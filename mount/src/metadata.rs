@@ -77,7 +77,7 @@ impl Wanted {
 impl Writer {
     /// Sets attributes.
     pub(crate) fn set_attributes(&self, number: InodeNumber, wanted: Wanted) -> Result<(), Errno> {
-        self.change(Need::Room(0), |names| {
+        self.change(self.need(number, 0), |names| {
             let apply = |orphan: &mut Orphan| {
                 let before = orphan.inode.attributes;
                 orphan.inode.attributes = wanted.apply(number, orphan.inode.kind, before);
@@ -120,7 +120,7 @@ impl Writer {
         caller: Caller,
     ) -> Result<(), Errno> {
         let bytes = if let Setting::Set { value, .. } = setting { value.len() } else { 0 };
-        self.change(Need::Room(bytes), |names| {
+        self.change(self.need(number, bytes), |names| {
             let mut outcome = Ok(());
             if self.change_orphan(number, |orphan| {
                 let attributes = &mut orphan.inode.attributes;
@@ -135,6 +135,12 @@ impl Writer {
             self.mark(number);
             Change { attributes, extended: Some(extended) }.make(names, number)
         })
+    }
+
+    /// Returns what a change of attributes needs. Those of a file without a name are kept in memory.
+    fn need(&self, number: InodeNumber, bytes: usize) -> Need {
+        let is_orphan = self.file(number).is_some_and(|file| file.is_orphan());
+        if is_orphan { Need::Nothing } else { Need::Room(bytes) }
     }
 
     fn change_orphan(&self, number: InodeNumber, change: impl FnOnce(&mut Orphan)) -> bool {

@@ -123,6 +123,11 @@ impl Content {
         self.orphan.as_mut().map(change).is_some()
     }
 
+    /// Returns whether the stream of the file is open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.stream.is_some()
+    }
+
     /// Returns the stream of a file in the open transaction; `None` if it is empty or packed.
     pub(crate) fn readable(
         &mut self,

@@ -264,8 +264,11 @@ pub fn unmount(directory: &Path, lazy: bool) -> io::Result<Unmounted> {
     };
     let limit = if is_used { PROGRAMS_END_WITHIN } else { PROCESS_ENDS_WITHIN };
     let has_ended = wait_for(process, limit)?;
-    // A failed commit is an error, but no reason to stay mounted.
-    committed?;
+    // What the kernel could not pass on to the archive is an error, but no reason to stay mounted.
+    committed.map_err(|error| {
+        let text = format!("unmounted, but not everything that was written is stored: {error}");
+        io::Error::new(error.kind(), text)
+    })?;
     match (has_ended, is_used) {
         (true, _) => Ok(Unmounted::Closed),
         (false, true) => Ok(Unmounted::InUse),

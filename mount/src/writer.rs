@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use ar7_engine::Class;
@@ -16,11 +16,8 @@ use crate::errno::{Failure, errno};
 use crate::flusher::Flusher;
 use crate::handles::lock;
 use crate::open_file::OpenFile;
-use crate::space::{CONTENT_BYTES, space};
+use crate::space::{BLOCKS_PER_CHANGE, CONTENT_BYTES};
 use crate::view::View;
-
-/// Blocks that one change takes at most, apart from content: both copies of a few pages of each tree.
-const BLOCKS_PER_CHANGE: usize = 64;
 
 /// Most blocks for which room is made at a time, so that most changes need not ask. A transaction begins with few: a
 /// commit puts those that are left back into the free list.
@@ -40,7 +37,7 @@ pub(crate) type Report = fn(&str);
 pub(crate) enum Need {
     /// Room for this many bytes of content, and for its records.
     Room(usize),
-    /// Nothing: it frees space, and has the reserve of the archive.
+    /// Nothing: it frees space, and has the reserve of the archive, or takes none.
     Nothing,
 }
 
@@ -48,6 +45,8 @@ pub(crate) enum Need {
 pub(crate) struct Writer {
     pub(crate) archive: Archive,
     turn: Mutex<Turn>,
+    /// Blocks for which there is room, apart from those that were changed. Only with the turn.
+    room: AtomicUsize,
     /// The inodes that differ from the last commit: a request about any other one reads that commit.
     changed: RwLock<HashSet<InodeNumber>>,
     /// The names that were added since the last commit.
@@ -69,8 +68,6 @@ pub(crate) struct Turn {
     is_changed: bool,
     /// Bytes of content that were written since the last commit.
     bytes: u64,
-    /// Blocks for which there is room.
-    room: usize,
     /// Blocks for which room was made last.
     made: usize,
 }
@@ -85,6 +82,7 @@ impl Writer {
         Writer {
             archive,
             turn: Mutex::default(),
+            room: AtomicUsize::default(),
             changed: RwLock::default(),
             added: Mutex::default(),
             flusher,
@@ -115,11 +113,6 @@ impl Writer {
         } else {
             View::Committed(self.archive.snapshot())
         }
-    }
-
-    /// Returns the number of blocks that can still be written.
-    pub(crate) fn free_blocks(&self) -> Result<u64, Error> {
-        Ok(space(&self.archive)?.free)
     }
 
     /// Notes that a name is added to a directory.
@@ -175,19 +168,31 @@ impl Writer {
     fn make_room(&self, turn: &mut Turn, need: Need) -> Result<(), Errno> {
         let bytes = if let Need::Room(bytes) = need { bytes } else { 0 };
         let blocks = BLOCKS_PER_CHANGE + bytes.div_ceil(CONTENT_BYTES as usize);
-        if turn.room < blocks {
-            turn.room = 0;
+        let mut room = self.room.swap(0, Ordering::Relaxed);
+        if room < blocks {
             let ahead = (4 * turn.made).min(BLOCKS_AHEAD).max(2 * blocks);
             let mut made = [ahead, blocks].into_iter();
             let made = made.find(|&blocks| self.archive.check_room(blocks).is_ok());
             match (made, need) {
-                (Some(made), _) => (turn.room, turn.made) = (made, made),
-                (None, Need::Room(_)) => turn.room = self.free_room(turn, blocks)?,
-                (None, Need::Nothing) => return self.commit_in(turn),
+                (Some(made), _) => (room, turn.made) = (made, made),
+                (None, Need::Room(_)) => room = self.free_room(turn, blocks)?,
+                // Without room to commit, only deletions can make some.
+                (None, Need::Nothing) => {
+                    return self.commit_in(turn).or_else(|error| match error {
+                        Errno::ENOSPC => Ok(()),
+                        error => Err(error),
+                    });
+                }
             }
         }
-        turn.room -= blocks;
+        self.room.store(room - blocks, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Forgets for how many blocks there is room, because a change may take more than it needs by its kind. Only with the
+    /// turn.
+    pub(crate) fn forget_room(&self) {
+        self.room.store(0, Ordering::Relaxed);
     }
 
     /// Makes room by commits, which free what deleted files took. Returns the number of blocks.
@@ -226,16 +231,16 @@ impl Writer {
         if !turn.is_changed && !self.archive.has_deletions() {
             return Ok(());
         }
-        if let Err(error) = self.archive.flush()
-            && !self.archive.is_failed()
-        {
-            return Err(errno(&error));
-        }
-        if let Err(error) = self.archive.commit() {
-            self.fail(&error);
-            return Err(Errno::EIO);
+        match self.archive.try_commit() {
+            Ok(None) => {}
+            Ok(Some(refused)) => return Err(errno(&refused)),
+            Err(error) => {
+                self.fail(&error);
+                return Err(Errno::EIO);
+            }
         }
         *turn = Turn::default();
+        self.forget_room();
         lock(&self.added).clear();
         self.changed.write().unwrap_or_else(PoisonError::into_inner).clear();
         Ok(())

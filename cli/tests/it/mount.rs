@@ -1,7 +1,9 @@
 //! An archive as a directory. Each test is skipped where FUSE is missing.
 
 use std::fs;
-use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, symlink};
+use std::os::unix::fs::{
+    FileExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink,
+};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -571,7 +573,7 @@ fn without_a_program_that_mounts_a_user_without_privileges_learns_why() {
 
 #[test]
 fn with_allow_other_modes_and_lists_decide_and_a_write_of_another_user_ends_privileges() {
-    use std::os::unix::fs::{PermissionsExt as _, chown};
+    use std::os::unix::fs::chown;
 
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root can become another user");
@@ -761,6 +763,40 @@ fn on_a_full_disk_a_removal_makes_room_for_the_next_write() {
         write("small", 4).expect("there is room again");
         fs::remove_file(place.path.join("small")).expect("removed");
     }
+    drop(place);
+    bench.ok("verify a.ar7");
+}
+
+#[test]
+fn a_disk_full_of_small_files_can_be_emptied() {
+    let bench = Bench::new();
+    let Some(_disk) = SmallDisk::new(bench.path("disk")) else { return };
+    bench.ok("create disk/a.ar7");
+    symlink("disk/a.ar7", bench.path("a.ar7")).expect("a link");
+    let Some(place) = Place::mount(&bench, "--commit-interval 1000") else { return };
+    let at = |number: u32| place.path.join(format!("{:08x}", number.wrapping_mul(0x9e37_79b9)));
+    let sync = || fs::File::open(&place.path).expect("a directory").sync_all();
+    let write = |number: u32| {
+        let file = fs::File::create(at(number))?;
+        file.write_all_at(&[7; 9000], 0)?;
+        file.sync_all()
+    };
+    let count = (0..10_000).find(|&number| write(number).is_err()).expect("a full disk");
+    assert!(count > 500, "{count}");
+    for number in 0..count {
+        let is_open = number.is_multiple_of(10);
+        let open = is_open.then(|| fs::File::open(at(number)).expect("a file"));
+        fs::remove_file(at(number)).expect("removed");
+        if let Some(open) = open {
+            // The kernel does it when the file is closed, too.
+            open.set_permissions(fs::Permissions::from_mode(0o600)).expect("of no entry");
+            sync().expect("durable while it is open");
+        }
+        if number.is_multiple_of(7) {
+            sync().expect("durable");
+        }
+    }
+    write(count + 1).expect("there is room again");
     drop(place);
     bench.ok("verify a.ar7");
 }

@@ -70,6 +70,14 @@ impl Writer {
         2 * (self.redirects().len() + listed.len()).div_ceil(REDO_PER_BLOCK)
     }
 
+    /// Returns the number of blocks that [`Writer::write_redo_list`] would allocate now, and the number that it would free.
+    /// This takes time for each block on the list.
+    pub fn redo_list_change(&self) -> (usize, u64) {
+        let change = self.transaction.list_change();
+        let superseded = self.transaction.listed().superseded(change.extends, self.redirects());
+        (2 * change.entries.len().div_ceil(REDO_PER_BLOCK), superseded.blocks())
+    }
+
     /// Writes the redo list of this transaction: the blocks that it changed, and the images of the current commit's
     /// list that are not home yet. Frees the blocks of that list that the new list does not name: the first sync of
     /// this commit makes the copies at their home locations durable. The caller calls it once, before it records the

@@ -99,7 +99,7 @@ fn add_block(writer: &mut Writer, kind: KeyKind, byte: u8) -> Result<BlockRef> {
 fn change_block(writer: &mut Writer, position: Position, byte: u8) -> Result<BlockRef> {
     let data = data(byte);
     let job = SealJob { position, head: BlockHead::default(), data: &data };
-    Ok(BlockRef { position, generation: writer.write_over(&[job])? })
+    Ok(BlockRef { position, generation: writer.write_over(&[job], Urgency::Ordinary)? })
 }
 
 /// Commits the transaction with `mark` in the first counter. The rest of the meta slot stays the same.

@@ -25,6 +25,15 @@ use crate::format::{
 const LISTED_MIN: usize = 4096;
 const LISTED_MAX: usize = 1 << 20;
 
+/// Numbers of free blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FreeBlocks {
+    /// After the last commit.
+    pub before: u64,
+    /// After the next one.
+    pub after: u64,
+}
+
 /// The half of a store that makes changes. Dropping it drops everything uncommitted.
 ///
 /// The documentation of the module says which part changes what.
@@ -98,6 +107,27 @@ impl Writer {
     /// Fails if there is no room to allocate `count` blocks of data. Changes nothing but the length of the file.
     pub fn check_room(&mut self, count: usize) -> Result<()> {
         self.allocated(|space, device| space.check_room(device, count))
+    }
+
+    /// Returns the number of blocks that can be allocated without growing the file.
+    pub fn usable_blocks(&self) -> u64 {
+        self.space.usable_blocks()
+    }
+
+    /// Fails unless `count` blocks can be allocated and `left` more are left. Changes nothing but the length of the file.
+    pub fn check_usable(&mut self, count: usize, left: u32) -> Result<()> {
+        self.allocated(|space, device| space.check_usable(device, count, left))
+    }
+
+    /// Returns the number of runs that the transaction has freed.
+    pub fn freed_runs(&self) -> usize {
+        self.space.freed_runs()
+    }
+
+    /// Returns how many blocks the last commit left free and how many the next one will, without those that only the free
+    /// list names. Those behind the archive are among them. What the file has grown since is in both.
+    pub fn known_free(&self) -> FreeBlocks {
+        FreeBlocks { before: self.space.free_at_begin(), after: self.space.known_free() }
     }
 
     fn allocated<T>(
@@ -246,7 +276,7 @@ impl Writer {
 
     /// Changes live data blocks. Each is sealed for its home location but written to a shadow block, which the commit
     /// copies home. Returns their generation. A block that was also listed as free is damage.
-    pub fn write_over(&mut self, jobs: &[SealJob<'_>]) -> Result<Generation> {
+    pub fn write_over(&mut self, jobs: &[SealJob<'_>], urgency: Urgency) -> Result<Generation> {
         self.store.check_usable()?;
         let mut homes = HashSet::with_capacity(jobs.len());
         for job in jobs {
@@ -261,7 +291,7 @@ impl Writer {
         let is_missing = |job: &&SealJob<'_>| self.own_shadow_of(job.position).is_none();
         let missing = jobs.iter().filter(is_missing).count();
         self.check_changes(missing)?;
-        let new = self.allocate_all(missing, Urgency::Ordinary)?;
+        let new = self.allocate_all(missing, urgency)?;
         if let Some(job) = jobs.iter().find(|job| self.is_fresh(job.position)) {
             self.cancel(runs_of(&new));
             return Err(listed_as_free(job.position));

@@ -12,10 +12,19 @@ use crate::records::Sessions;
 impl State {
     /// Commits, if there is anything to commit.
     pub(crate) fn commit(&mut self) -> Result<()> {
+        if self.prepare_commit()? { self.commit_flushed() } else { Ok(()) }
+    }
+
+    /// Flushes the transaction, and checks that a commit has room for it. Returns whether there is anything to commit.
+    pub(super) fn prepare_commit(&mut self) -> Result<bool> {
         self.trees.writer().forget_savepoints();
         self.free_unfinished()?;
         self.flush(true)?;
-        if self.is_changed() { self.commit_flushed() } else { Ok(()) }
+        let is_changed = self.is_changed();
+        if is_changed {
+            self.check_reserve()?;
+        }
+        Ok(is_changed)
     }
 
     /// Commits, and moves content out of packs with many dead bytes.
@@ -56,7 +65,7 @@ impl State {
     }
 
     /// Returns whether the flushed state differs from the last commit.
-    fn differs(&self) -> bool {
+    pub(super) fn differs(&self) -> bool {
         let slot = &self.trees.store().current().slot;
         self.trees.is_touched()
             || slot.reserved_streams != self.reserved
@@ -64,11 +73,13 @@ impl State {
             || slot.counters != self.trees.counters()
     }
 
-    /// Frees some blocks of pending deletions and commits. Returns whether pending deletions are
-    /// left.
+    /// Frees some of the deleted content and commits. Returns whether another call may free more: some is left, and not only
+    /// because there is no room to free it.
     pub(crate) fn commit_purging(&mut self) -> Result<bool> {
+        let has_changed = self.has_uncommitted();
+        self.purged = 0;
         self.commit()?;
-        Ok(self.has_deletions())
+        Ok(self.has_deletions() && (self.purged > 0 || has_changed))
     }
 
     /// Commits until the last commit has no redo list, at most twice: the first of these commits
@@ -122,9 +133,9 @@ impl State {
 
     /// Commits what is flushed.
     pub(crate) fn commit_flushed(&mut self) -> Result<()> {
-        self.trees.purge(|identity| self.orphans.contains(identity))?;
-        self.purge_slices()?;
         self.record_sessions()?;
+        self.purged = self.trees.purge(|identity| self.orphans.contains(identity))?;
+        self.purged += self.purge_slices()?;
         let needed = self.trees.writer().redo_list_blocks();
         self.trees.make_room(needed)?;
         let redo = self.trees.writer().write_redo_list()?;
@@ -142,6 +153,7 @@ impl State {
         };
         self.trees.writer().commit(update)?;
         self.trees.committed();
+        self.sealed_blocks = 0;
         Ok(())
     }
 
@@ -156,7 +168,7 @@ impl State {
     }
 
     /// Copies ended sessions from the meta slot to their tree.
-    fn record_sessions(&mut self) -> Result<()> {
+    pub(super) fn record_sessions(&mut self) -> Result<()> {
         let pending = self.trees.store().current().slot.pending_sessions.clone();
         for session in pending {
             self.trees.put::<Sessions>(&session.session, &session)?;

@@ -1,15 +1,13 @@
 //! Steps of a commit that are done before it, so that it is short, and so that it finds room.
 
 use super::Archive;
-use crate::archive::State;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 impl Archive {
     /// Fails with [`ar7_engine::Error::NoSpace`] unless a commit has room for everything that the open transaction has
-    /// changed, and for `more` new blocks of content. Changes nothing but the length of the file.
+    /// changed, and for `more` new blocks of content, and leaves the reserve. Changes nothing but the length of the file.
     ///
-    /// Whoever asks before each change, with enough for it, never loses a transaction because the disk is full. Changes of
-    /// packed files with holes are not counted: the commit packs all of their content again.
+    /// Whoever asks before each change, with enough for it, never loses a transaction because the disk is full.
     pub fn check_room(&self, more: usize) -> Result<()> {
         self.state()?.writing()?.check_room(more)
     }
@@ -26,10 +24,20 @@ impl Archive {
         Ok(self.store().sync_early()?)
     }
 
-    /// Seals everything that the open transaction has written to streams. On a full disk it fails, and the transaction
-    /// stays as it was.
-    pub fn flush(&self) -> Result<()> {
-        self.state()?.writing()?.flush(true)
+    /// Commits as [`Archive::commit`] does, if there is room. Returns the reason if there is none, or if readers hold too much:
+    /// then the transaction stays as it was. An error has rolled it back.
+    pub fn try_commit(&self) -> Result<Option<Error>> {
+        self.finish_transaction(|state| match state.prepare_commit() {
+            Ok(is_changed) => {
+                if is_changed {
+                    state.commit_flushed()?;
+                }
+                state.repack_after_commit();
+                Ok(None)
+            }
+            Err(error) if state.check_not_failed().is_ok() => Ok(Some(error)),
+            Err(error) => Err(error),
+        })
     }
 
     /// Returns whether content of deleted files is left, of which each commit frees a part.
@@ -41,11 +49,5 @@ impl Archive {
     /// at all.
     pub fn is_failed(&self) -> bool {
         self.state().map_or(true, |mut state| state.writing().is_err())
-    }
-}
-
-impl State {
-    fn check_room(&mut self, more: usize) -> Result<()> {
-        self.trees.check_room(self.dirty_blocks.saturating_add(more))
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use ar7_engine::crypto::SealJob;
 use ar7_engine::format::{BlockHead, BlockIndex, Generation, Position, Run};
-use ar7_engine::store::OwnedSealJob;
+use ar7_engine::store::{OwnedSealJob, Urgency};
 use uuid::Uuid;
 
 use crate::blocks::{OpenStream, OpenStreams, Segment, assign, locate};
@@ -39,15 +39,28 @@ pub(super) struct Flush {
     tails: bool,
 }
 
+impl Flush {
+    /// Returns the number of blocks of those streams for which `is_counted` returns true.
+    pub(super) fn blocks_of(&self, is_counted: impl Fn(Uuid) -> bool) -> u64 {
+        let places = self.fresh.iter().chain(&self.live);
+        places.filter(|place| is_counted(place.head.stream)).count() as u64
+    }
+}
+
 /// Performs the first half of a flush: every step that can find the disk full. In that case it
 /// cancels its allocations and leaves the streams unchanged.
 ///
 /// With `tails`, the last block of every stream is sealed too. Otherwise the last block of an open
 /// stream that grows waits, because its link needs the position of the next block.
-pub(super) fn prepare(trees: &mut WorkingTrees, open: &OpenStreams, tails: bool) -> Result<Flush> {
-    let runs = allocate(trees, open)?;
+pub(super) fn prepare(
+    trees: &mut WorkingTrees,
+    open: &OpenStreams,
+    tails: bool,
+    urgency: Urgency,
+) -> Result<Flush> {
+    let runs = allocate(trees, open, urgency)?;
     let placements = place(open, &runs);
-    let prepared = seal_live(trees, open, placements, tails);
+    let prepared = seal_live(trees, open, placements, tails, urgency);
     if prepared.is_err() {
         trees.cancel(runs);
     }
@@ -59,6 +72,7 @@ fn seal_live(
     open: &OpenStreams,
     placements: Placements,
     tails: bool,
+    urgency: Urgency,
 ) -> Result<Flush> {
     let dirty = open.values().map(|stream| stream.dirty.len()).sum();
     let (mut fresh, mut live) = (Vec::with_capacity(dirty), Vec::new());
@@ -77,7 +91,7 @@ fn seal_live(
         SealJob { position, head, data }
     };
     let jobs: Vec<SealJob<'_>> = live.iter().map(job).collect();
-    let live_generation = trees.writer().write_over(&jobs)?;
+    let live_generation = trees.writer().write_over(&jobs, urgency)?;
     Ok(Flush { placements, fresh, live, live_generation, tails })
 }
 
@@ -134,11 +148,11 @@ fn unplaced(stream: &OpenStream) -> u32 {
 }
 
 /// Allocates a position for every block that has none. On failure it allocates nothing.
-fn allocate(trees: &mut WorkingTrees, open: &OpenStreams) -> Result<Vec<Run>> {
+fn allocate(trees: &mut WorkingTrees, open: &OpenStreams, urgency: Urgency) -> Result<Vec<Run>> {
     let mut missing: u32 = open.values().map(unplaced).sum();
     let mut runs = Vec::new();
     while missing > 0 {
-        match trees.allocate(missing) {
+        match trees.allocate(missing, urgency) {
             Ok(run) => {
                 missing -= run.count();
                 runs.push(run);

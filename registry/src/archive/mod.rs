@@ -11,6 +11,7 @@ mod overlay;
 mod overlays;
 mod packing;
 mod repack;
+mod room;
 mod savepoint;
 mod state;
 #[cfg(test)]

@@ -11,6 +11,8 @@ pub(super) struct Overlay {
     pub(super) slice: (u64, u64),
     /// Number of bytes from the begin of the slice on that may still be content.
     pub(super) kept: u64,
+    /// Number of bytes that the slice took before the change, or its length without holes if nothing is compressed.
+    pub(super) stored: u64,
     /// Length of the file.
     pub(super) length: u64,
     pub(super) changes: Changes,

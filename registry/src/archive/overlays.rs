@@ -22,7 +22,7 @@ use crate::records::{ADDRESS_MAX, Inode, InodeNumber, Inodes, ReadRecords};
 pub(crate) const HOLE_ONE_IN: u64 = 1024;
 
 /// The shortest hole that stays one. A shorter one would cost more in frames than its zeros do.
-const HOLE_MIN: u64 = 64 << 10;
+pub(super) const HOLE_MIN: u64 = 64 << 10;
 
 /// Number of changed files that are kept in memory, each with a block. Before another one, one of them is packed again.
 pub(super) const OVERLAYS_MAX: usize = 1024;
@@ -44,10 +44,14 @@ impl State {
         bytes: &[u8],
     ) -> Result<bool> {
         self.settle_full_overlay(number)?;
-        let Some(overlay) = self.overlay(number)? else { return Ok(false) };
+        if self.overlay(number)?.is_none() {
+            return Ok(false);
+        }
         if bytes.is_empty() {
             return Ok(true);
         }
+        self.check_overlay(number, bytes.len())?;
+        let Some(overlay) = self.overlays.get(&number) else { return Ok(false) };
         let (stream, before) = (overlay.stream, overlay.length);
         let offset = offset.unwrap_or(before);
         let end = offset.saturating_add(bytes.len() as u64);
@@ -74,6 +78,9 @@ impl State {
             return Ok(false);
         };
         self.check_packed_length(length.max(before))?;
+        if length > 0 {
+            self.check_overlay(number, 0)?;
+        }
         let Some(overlay) = self.overlays.get_mut(&number) else { return Ok(false) };
         overlay.length = length;
         overlay.kept = overlay.kept.min(length);
@@ -225,14 +232,20 @@ impl State {
         }
     }
 
+    /// Fails if there is no room to write `bytes` to a changed file and to pack it again.
+    fn check_overlay(&mut self, number: InodeNumber, bytes: usize) -> Result<()> {
+        let Some(overlay) = self.overlays.remove(&number) else { return Ok(()) };
+        let checked = self.check_room_to_change(&overlay, bytes);
+        self.overlays.insert(number, overlay);
+        checked
+    }
+
     /// Returns what was changed in a file, or begins to change it. Returns `None` if it is not a packed file with holes.
     fn overlay(&mut self, number: InodeNumber) -> Result<Option<&Overlay>> {
         if !self.overlays.contains_key(&number) {
             let inode = self.trees.get::<Inodes>(&number)?;
             let Some(Inode { slice: Some(first), size, .. }) = inode else { return Ok(None) };
-            if !self.has_hole(first, size)? {
-                return Ok(None);
-            }
+            let Some(stored) = self.bytes_outside_holes(first, size)? else { return Ok(None) };
             if self.overlays.len() >= OVERLAYS_MAX
                 && let Some((&settled, _)) = self.overlays.first_key_value()
             {
@@ -243,6 +256,7 @@ impl State {
             let overlay = Overlay {
                 slice: (first, size),
                 kept: size,
+                stored,
                 length: size,
                 changes: Changes::default(),
                 stream: (identity, epoch),
@@ -254,17 +268,24 @@ impl State {
         Ok(self.overlays.get(&number))
     }
 
-    fn has_hole(&mut self, first: u64, length: u64) -> Result<bool> {
+    /// Returns the number of bytes that a slice takes if it is packed again, or `None` if it has no hole.
+    fn bytes_outside_holes(&mut self, first: u64, length: u64) -> Result<Option<u64>> {
         let (mut at, end) = (first, first.saturating_add(length));
+        let (mut bytes, mut has_hole) = (0_u64, false);
         self.settle_packing_before(end)?;
         while at < end {
             let (begin, frame) = frame_at(&self.trees, at)?;
-            if frame.stored.is_none() {
-                return Ok(true);
-            }
-            at = begin + frame.length;
+            let after = begin.saturating_add(frame.length).min(end);
+            let kept = after - at;
+            has_hole |= frame.stored.is_none();
+            bytes = bytes.saturating_add(match frame.stored {
+                None => 0,
+                Some(_) if self.compresses() => frame.part_of(kept),
+                Some(_) => kept,
+            });
+            at = after;
         }
-        Ok(false)
+        Ok(has_hole.then_some(bytes))
     }
 
     /// Fails if a file of this length may not be packed again.

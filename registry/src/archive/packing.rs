@@ -266,15 +266,17 @@ impl State {
         self.trees.entries(TreeId::DeadSlices) > 0 && !self.packing.is_purged
     }
 
-    /// Frees some frames of dead slices. What is damaged or unreadable must not prevent a commit: it stays where it is.
-    pub(super) fn purge_slices(&mut self) -> Result<()> {
+    /// Frees some frames of dead slices, as far as the commit finds room for changed pages. What is damaged or unreadable
+    /// must not prevent a commit: it stays where it is. Returns the number of frames and of damaged slices that were found.
+    pub(super) fn purge_slices(&mut self) -> Result<usize> {
         // If it ends early, there is more to do.
         self.packing.is_purged = false;
-        let (mut left, mut from) = (FREED_PER_COMMIT, 0);
+        let (mut purged, mut from) = (0, 0);
+        // Each record that is changed or removed, and a pack that is deleted.
+        let trees = [TreeId::Frames, TreeId::Packs, TreeId::DeadSlices, TreeId::Streams];
+        let pages: usize = trees.into_iter().map(|tree| 2 * self.trees.depth(tree)).sum();
+        let pages = pages + self.trees.depth(TreeId::PendingDeletions) + 2;
         while self.packing.stuck_slices.len() < STUCK_SLICES_MAX {
-            if left == 0 {
-                return Ok(());
-            }
             let found = match self.trees.ceiling::<DeadSlices>(&from) {
                 Ok(found) => found,
                 // The next commit tries again.
@@ -286,7 +288,10 @@ impl State {
             if self.packing.stuck_slices.contains(&first) {
                 continue;
             }
-            left -= 1;
+            if purged == FREED_PER_COMMIT || !self.trees.has_room_to_change(pages)? {
+                return Ok(purged);
+            }
+            purged += 1;
             let lowered = match self.lowered(first, length) {
                 Ok(lowered) => lowered,
                 Err(error) if error.class() == Class::Damaged => {
@@ -304,7 +309,7 @@ impl State {
             }
         }
         self.packing.is_purged = true;
-        Ok(())
+        Ok(purged)
     }
 
     /// Returns the number of bytes in slices of deleted files.

@@ -80,6 +80,7 @@ impl State {
         let moved = self.move_dead_packs(most)?;
         if moved {
             self.flush(true)?;
+            self.check_reserve()?;
             self.commit_flushed()?;
         }
         Ok(moved)

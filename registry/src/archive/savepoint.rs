@@ -20,6 +20,7 @@ pub struct Savepoint {
     reserved: [StoredStream; 8],
     metadata: Vec<u8>,
     unfinished: UnfinishedSlices,
+    sealed_blocks: u64,
 }
 
 impl Archive {
@@ -60,6 +61,7 @@ impl State {
             reserved: self.reserved.clone(),
             metadata: self.metadata.clone(),
             unfinished: self.unfinished.slices.clone(),
+            sealed_blocks: self.sealed_blocks,
         })
     }
 
@@ -67,6 +69,7 @@ impl State {
         self.trees.roll_back_to(&point.point, &point.roots, point.counters)?;
         self.forget_open();
         self.unfinished.slices.clone_from(&point.unfinished);
+        self.sealed_blocks = point.sealed_blocks;
         self.reserved.clone_from(&point.reserved);
         self.metadata.clone_from(&point.metadata);
         self.failed = None;

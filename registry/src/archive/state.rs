@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ar7_engine::Class;
 use ar7_engine::format::{MetaSlot, Run, StoredStream, StreamLayout};
-use ar7_engine::store::Writer;
+use ar7_engine::store::{Urgency, Writer};
 use uuid::Uuid;
 
 use super::filling::Packing;
@@ -40,6 +40,10 @@ pub(crate) struct State {
     epoch: u64,
     pub(super) dirty_blocks: usize,
     pub(super) dirty_blocks_max: usize,
+    /// Number of blocks that were sealed since the last commit, except for those of files that are open without a name.
+    pub(super) sealed_blocks: u64,
+    /// Number of parts of deleted content that the last commit has freed.
+    pub(super) purged: usize,
     pub(super) identities: Identities,
     pub(super) packing: Packing,
     pub(super) unfinished: Unfinished,
@@ -62,6 +66,8 @@ impl State {
             epoch: 0,
             dirty_blocks: 0,
             dirty_blocks_max: DIRTY_BLOCKS_MAX,
+            sealed_blocks: 0,
+            purged: 0,
             identities: Identities::default(),
             packing: Packing::default(),
             unfinished: Unfinished::default(),
@@ -262,7 +268,12 @@ impl State {
             self.finish_packing()?;
             self.pad_orphans().inspect_err(|error| self.fail(error))?;
         }
-        let prepared = flush::prepare(&mut self.trees, &self.open, tails);
+        // A file that is open without a name may need a second block, to be deleted.
+        let is_deleted = |stream: &Uuid| self.orphans.contains(*stream);
+        let mut dirty = self.open.iter().filter(|(_, open)| open.dirty.len() > 0);
+        let only_deleted = dirty.all(|(stream, _)| is_deleted(stream));
+        let urgency = if only_deleted { Urgency::Reserve } else { Urgency::Ordinary };
+        let prepared = flush::prepare(&mut self.trees, &self.open, tails, urgency);
         let prepared = prepared.inspect_err(|error| {
             if !matches!(error.class(), Class::NoSpace | Class::HeldByReaders) {
                 self.fail(error);
@@ -284,6 +295,8 @@ impl State {
 
     fn finish_flush(&mut self, prepared: &flush::Flush, tails: bool) -> Result<()> {
         flush::finish(&mut self.trees, &mut self.open, prepared)?;
+        let is_named = |stream| !self.orphans.contains(stream);
+        self.sealed_blocks += prepared.blocks_of(is_named);
         self.dirty_blocks = self.open.values().map(|open| open.dirty.len()).sum();
         let State { trees, open, reserved, orphans, .. } = self;
         // Ascending order appends new records at the right edge of their tree.
@@ -392,6 +405,7 @@ impl State {
         self.trees.rollback()?;
         let slot = self.trees.store().current().slot.clone();
         self.take_slot(&slot);
+        self.sealed_blocks = 0;
         self.failed = None;
         Ok(())
     }

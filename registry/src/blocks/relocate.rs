@@ -11,7 +11,7 @@ use ar7_engine::crypto::{KeyKind, SealJob};
 use ar7_engine::format::{
     BlockHead, BlockIndex, DATA_SIZE, Data, Generation, Position, Run, StoredStream, runs_of,
 };
-use ar7_engine::store::{Redirects, Store};
+use ar7_engine::store::{Redirects, Store, Urgency};
 use ar7_engine::{Check, Error as EngineError, fault};
 use zeroize::Zeroizing;
 
@@ -101,7 +101,7 @@ fn allocate(trees: &mut WorkingTrees, old: &[Position]) -> Result<Vec<Position>>
     let mut new: Vec<Position> = Vec::with_capacity(old.len());
     while new.len() < old.len() {
         let missing = u32::try_from(old.len() - new.len()).unwrap_or(u32::MAX);
-        match trees.allocate(missing) {
+        match trees.allocate(missing, Urgency::Ordinary) {
             Ok(run) => new.extend(run.positions()),
             Err(error) => {
                 trees.cancel(runs_of(&new).collect());
@@ -131,7 +131,7 @@ fn seal_live(
     }
     let jobs: Vec<SealJob<'_>> = window.jobs(&stays.live, moves).collect();
     trees.make_room(jobs.len())?;
-    Ok(trees.writer().write_over(&jobs)?)
+    Ok(trees.writer().write_over(&jobs, Urgency::Ordinary)?)
 }
 
 /// Seals the moved blocks, and the neighbours that were moved before. Returns their generation.

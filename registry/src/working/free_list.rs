@@ -92,8 +92,7 @@ impl FreeList<'_> {
         let mut freed = self.0.writer().drain_freed();
         // Refilled before freed blocks are recorded, because they must not be allocated in this
         // transaction.
-        let pages = self.0.entries(TreeId::Free) / RUNS_PER_PAGE_MIN + 2;
-        let touched = count(freed.len()).min(pages);
+        let touched = count(freed.len()).min(self.pages_at_most());
         let pages = self.pages_to_seal() + touched + SPLIT_BLOCKS;
         self.refill(2 * pages)?;
         let pages = usize::try_from(pages).expect("the pages are in memory");
@@ -162,7 +161,8 @@ impl FreeList<'_> {
             end = right.end();
         }
         let joined = Run::new(start, end - start.get()).expect("adjacent runs form a run");
-        self.0.counters[FREE_BLOCKS_COUNTER] += u64::from(joined.count());
+        let blocks = &mut self.0.counters[FREE_BLOCKS_COUNTER];
+        *blocks = blocks.saturating_add(joined.count().into());
         self.0.put::<Free>(&start, &joined)?;
         self.0.scan.grew(joined);
         Ok(joined)
@@ -185,6 +185,19 @@ impl FreeList<'_> {
         let blocks = &mut self.0.counters[FREE_BLOCKS_COUNTER];
         *blocks = blocks.saturating_sub(u64::from(run.count()));
         Ok(())
+    }
+
+    /// Returns the number of pages of the free list that a commit changes at most, apart from those that are dirty.
+    pub(super) fn pages_to_change(&mut self) -> u64 {
+        // A changed page frees two runs, each of which may be recorded in another page.
+        let is_held = self.0.writer().oldest_pinned().is_some();
+        let freed = if is_held { u64::MAX } else { count(self.0.writer().freed_runs()).max(1) };
+        freed.min(self.pages_at_most()).saturating_sub(self.pages_to_seal())
+    }
+
+    /// Returns the number of pages of the free list, or a few more.
+    fn pages_at_most(&self) -> u64 {
+        self.0.entries(TreeId::Free) / RUNS_PER_PAGE_MIN + 2
     }
 
     /// Returns the number of pages of the free list that the commit will seal.

@@ -16,4 +16,4 @@ mod trees;
 mod working_trees;
 
 pub(crate) use spares::SpareBlocks;
-pub(crate) use working_trees::WorkingTrees;
+pub(crate) use working_trees::{Leaves, WorkingTrees};

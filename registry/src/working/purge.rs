@@ -17,20 +17,26 @@ impl WorkingTrees {
         self.entries(TreeId::PendingDeletions)
     }
 
-    /// Frees some blocks of pending deletions, except for those that must stay.
-    pub(crate) fn purge(&mut self, stays: impl Fn(Uuid) -> bool) -> Result<()> {
-        let (mut from, mut left) = (Uuid::nil(), EXTENTS_PER_COMMIT);
-        while left > 0 {
+    /// Frees some blocks of pending deletions, except for those that must stay. Stops early if the commit would find no
+    /// room for more changed pages. Returns the number of freed extents and removed records.
+    pub(crate) fn purge(&mut self, stays: impl Fn(Uuid) -> bool) -> Result<usize> {
+        let (mut from, mut purged) = (Uuid::nil(), 0);
+        while purged < EXTENTS_PER_COMMIT {
             let Some((stream, _)) = self.ceiling::<PendingDeletions>(&from)? else { break };
             if stays(stream) {
                 let Some(next) = stream.as_u128().checked_add(1) else { break };
                 from = Uuid::from_u128(next);
                 continue;
             }
+            // Removing an extent may join pages, and changes a page of the free list.
+            let pages = 2 * self.depth(TreeId::Extents) + self.depth(TreeId::PendingDeletions);
+            if !self.has_room_to_change(pages + self.depth(TreeId::Free) + 1)? {
+                break;
+            }
             self.purge_extent(stream)?;
-            left -= 1;
+            purged += 1;
         }
-        Ok(())
+        Ok(purged)
     }
 
     /// Frees every block of a pending deletion. Its extents must be gone before a new stream with
@@ -62,6 +68,7 @@ impl WorkingTrees {
 #[cfg(test)]
 mod tests {
     use ar7_engine::format::StoredStream;
+    use ar7_engine::store::Urgency;
 
     use super::*;
     use crate::records::Extent;
@@ -72,7 +79,7 @@ mod tests {
         let stream = Uuid::from_u128(100);
         assert_eq!(trees.pending_deletions(), 0);
         for first in 0..u32::try_from(EXTENTS_PER_COMMIT).unwrap() {
-            let run = trees.allocate(1).unwrap();
+            let run = trees.allocate(1, Urgency::Ordinary).unwrap();
             let key = ExtentKey { stream, first: BlockIndex(first) };
             let generation = trees.writer().generation();
             trees.put::<Extents>(&key, &Extent { run, generation }).unwrap();

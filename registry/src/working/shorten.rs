@@ -78,6 +78,7 @@ impl WorkingTrees {
 #[cfg(test)]
 mod tests {
     use ar7_engine::format::{Run, SessionRecord};
+    use ar7_engine::store::Urgency;
 
     use super::*;
     use crate::records::Sessions;
@@ -92,7 +93,7 @@ mod tests {
     #[test]
     fn pages_move_only_if_a_good_part_of_the_file_is_free() {
         let mut trees = WorkingTrees::of_new_archive();
-        let first = trees.allocate(10_000).unwrap().start().get();
+        let first = trees.allocate(10_000, Urgency::Ordinary).unwrap().start().get();
         let record = SessionRecord { session: 1, salt: 1, last_step: 1 };
         trees.put::<Sessions>(&1, &record).unwrap();
         trees.flush_trees().unwrap();
@@ -107,7 +108,7 @@ mod tests {
     #[test]
     fn without_pages_at_the_end_none_moves() {
         let mut trees = WorkingTrees::of_new_archive();
-        let first = trees.allocate(1000).unwrap().start();
+        let first = trees.allocate(1000, Urgency::Ordinary).unwrap().start();
         trees.free_list().insert(Run::new(first, 900).unwrap()).unwrap();
         assert!(!trees.clear_end());
     }

@@ -130,6 +130,11 @@ impl Trees {
         self.by_number[tree.index()].fill_leaf(&mut self.pages, key)
     }
 
+    /// Returns the depth of a tree.
+    pub(super) fn depth(&self, tree: TreeId) -> usize {
+        self.tree(tree).depth().into()
+    }
+
     /// Returns the sum of the depths of all trees.
     pub(super) fn depths(&self) -> usize {
         self.by_number.iter().map(Tree::depth).map(usize::from).sum()

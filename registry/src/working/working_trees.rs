@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use ar7_engine::format::{BLOCKS_MAX, DoubledRef, Generation, ROOTS, Root, Run};
-use ar7_engine::store::{OwnedSealJob, Redirects, Savepoint, Store, Urgency, Writer};
+use ar7_engine::store::{
+    FreeBlocks, OwnedSealJob, Redirects, Savepoint, Store, Urgency, Writer, reserve_for,
+};
 use zeroize::Zeroizing;
 
 use super::free_list::FreeList;
@@ -28,6 +30,21 @@ const DIRTY_PAGES_STEP: usize = 1024;
 /// Number of pages for which a flush provides blocks in addition to the dirty pages: for splits, and
 /// for pages of the free list.
 const SPLIT_PAGES: usize = 16;
+
+/// What must be left after blocks are allocated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leaves {
+    /// The reserve, for deletions.
+    Reserve,
+    Nothing,
+}
+
+/// What a commit would do to the free blocks.
+pub(crate) struct Outlook {
+    /// Number of blocks that it writes, apart from blocks of streams.
+    pub(crate) written: usize,
+    pub(crate) free: FreeBlocks,
+}
 
 /// The trees of the open transaction, and the blocks that it allocates and frees.
 pub(crate) struct WorkingTrees {
@@ -109,9 +126,9 @@ impl WorkingTrees {
     /// the file.
     ///
     /// The specification calls it `reuse`.
-    pub(crate) fn allocate(&mut self, most: u32) -> Result<Run> {
+    pub(crate) fn allocate(&mut self, most: u32, urgency: Urgency) -> Result<Run> {
         self.free_list().refill(u64::from(most))?;
-        Ok(self.writer().allocate(most, Urgency::Ordinary)?)
+        Ok(self.writer().allocate(most, urgency)?)
     }
 
     /// Returns the maximum number of blocks that can be allocated: free ones, and those by which
@@ -198,13 +215,90 @@ impl WorkingTrees {
         Ok(self.writer().check_room(2 * pages)?)
     }
 
-    /// Fails if there is no room for `blocks` new blocks of streams and for the pages that a commit would seal, outside
-    /// of the reserve.
+    /// Fails if there is no room for `blocks` new blocks of streams and for everything else that a commit writes, or if
+    /// that leaves less than the reserve.
     pub(crate) fn check_room(&mut self, blocks: usize) -> Result<()> {
-        let pages = self.pages_with(0);
-        let needed = blocks.saturating_add(2 * pages);
-        self.make_room(needed)?;
-        Ok(self.writer().check_room(needed)?)
+        let more = 2 * (self.pages_with(0) - self.trees.dirty_pages());
+        let needed = self.page_blocks().saturating_add(more + self.writer().redo_list_blocks());
+        self.check_blocks(blocks.saturating_add(needed), Leaves::Reserve)
+    }
+
+    /// Fails if fewer than `count` blocks can be allocated, or fewer are left then.
+    pub(crate) fn check_blocks(&mut self, count: usize, leaves: Leaves) -> Result<()> {
+        let left = match leaves {
+            Leaves::Reserve => self.reserve(),
+            Leaves::Nothing => 0,
+        };
+        if self.find_blocks(count.saturating_add(left as usize))? {
+            return Ok(());
+        }
+        Ok(self.writer().check_usable(count, left)?)
+    }
+
+    /// Returns whether `count` blocks can be allocated without growing the file. Moves blocks from the free list to the pool
+    /// if the pool has too few.
+    pub(super) fn find_blocks(&mut self, count: usize) -> Result<bool> {
+        let wanted = u64::try_from(count).unwrap_or(u64::MAX);
+        let missing =
+            |trees: &WorkingTrees| wanted.saturating_sub(trees.trees.pages.writer.usable_blocks());
+        let more = missing(self);
+        if more > 0 {
+            let pooled = self.trees.pages.writer.pooled_blocks();
+            self.free_list().refill(pooled.saturating_add(more))?;
+        }
+        Ok(missing(self) == 0)
+    }
+
+    /// Returns the depth of a tree.
+    pub(crate) fn depth(&self, tree: TreeId) -> usize {
+        self.trees.depth(tree)
+    }
+
+    /// Returns whether the commit finds room if this many more pages are changed. Next to readers, who would keep what it
+    /// frees, the reserve must be left. Otherwise, if nothing has changed yet, room for these pages is enough, so that
+    /// purging makes progress.
+    pub(crate) fn has_room_to_change(&mut self, pages: usize) -> Result<bool> {
+        let is_held = self.writer().oldest_pinned().is_some();
+        let others = match (is_held, self.trees.dirty_pages()) {
+            (false, 0) => 0,
+            (false, _) => self.page_blocks() + self.writer().redo_list_blocks(),
+            (true, _) => {
+                let reserve = usize::try_from(self.reserve()).unwrap_or(usize::MAX);
+                reserve + self.page_blocks() + self.writer().redo_list_blocks()
+            }
+        };
+        self.find_blocks(others.saturating_add(2 * pages))
+    }
+
+    /// Returns the number of blocks that a commit of these trees keeps in reserve.
+    pub(crate) fn reserve(&self) -> u32 {
+        let reserve = self.trees.pages.writer.reserve_blocks();
+        reserve.max(reserve_for(u32::try_from(self.trees.depths()).unwrap_or(u32::MAX)))
+    }
+
+    /// Returns the number of blocks that a commit writes now for both copies of its pages.
+    pub(crate) fn page_blocks(&mut self) -> usize {
+        let free = usize::try_from(self.free_list().pages_to_change()).unwrap_or(usize::MAX);
+        self.trees.dirty_pages().saturating_add(free).saturating_mul(2)
+    }
+
+    /// Returns what a commit does to the free blocks.
+    pub(crate) fn outlook(&mut self) -> Outlook {
+        let listed_before = self.store().current().slot.counters[FREE_BLOCKS_COUNTER];
+        let listed = self.trees.counters[FREE_BLOCKS_COUNTER];
+        let (redo, freed) = self.writer().redo_list_change();
+        let known = self.writer().known_free();
+        // A page that became dirty has freed its blocks already. The free list has at least one page.
+        let gap = usize::from(self.entries(TreeId::Free) == 0 && listed_before > 0);
+        let taken = 2 * (self.trees.dirty_pages() + gap) + redo;
+        let after = listed.saturating_add(known.after).saturating_add(freed);
+        Outlook {
+            written: self.page_blocks().saturating_add(redo),
+            free: FreeBlocks {
+                before: listed_before.saturating_add(known.before),
+                after: after.saturating_sub(u64::try_from(taken).unwrap_or(u64::MAX)),
+            },
+        }
     }
 
     /// Returns the number of pages whose copies lie close to each other.

@@ -120,6 +120,9 @@ fn overwriting_on_a_full_disk_leaves_room_to_delete() {
     check_deleting(&archive);
 }
 
+/// Length of a packed file. Two of them need more room than a full disk has left.
+const NOISE_BYTES: usize = 300_000;
+
 /// Returns the content of a packed file, which does not compress.
 fn noise(pack: u8, file: u8) -> Vec<u8> {
     let mut state = u64::from(pack) << 8 | u64::from(file);
@@ -127,7 +130,7 @@ fn noise(pack: u8, file: u8) -> Vec<u8> {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         state.to_be_bytes()[0]
     };
-    (0..30_000).map(|_| next()).collect()
+    (0..NOISE_BYTES).map(|_| next()).collect()
 }
 
 /// Without room to move content, deletions succeed all the same, and a pack that is wholly dead is freed. With the room of
@@ -183,7 +186,7 @@ fn packed_files_are_deleted_from_a_full_disk_and_moved_with_the_room_of_one_pack
     for (pack, file) in (1..PACKS).flat_map(|pack| (0..KEPT).map(move |file| (pack, file))) {
         let entry = snapshot.lookup(root, &[b'a' + pack, b'a' + file]).unwrap().unwrap();
         let inode = snapshot.inode(entry.inode).unwrap().unwrap();
-        let mut found = vec![0; 30_000];
+        let mut found = vec![0; NOISE_BYTES];
         snapshot.read_file(&inode).unwrap().unwrap().read_at(0, &mut found).unwrap();
         assert!(found == noise(pack, file), "{pack} {file}");
     }

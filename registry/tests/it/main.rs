@@ -15,6 +15,7 @@ mod packs;
 mod public_calls;
 mod receipt;
 mod rekey;
+mod reserve;
 mod salvage;
 mod savepoint;
 mod snapshot;

@@ -19,7 +19,7 @@ use crate::format::{
     BLOCKS_MAX, FAR_BLOCKS, MetaSlot, Position, RESERVED_BLOCKS, Run, THIRD_COPIES, has_reserved,
 };
 
-/// Least number of blocks kept in reserve at the end of the file, so that deletions and commits succeed on a full disk.
+/// Least number of blocks kept in reserve, so that deletions succeed on a full disk.
 pub const RESERVE_BLOCKS: u32 = 32;
 
 /// Reserve blocks of an archive in which no block is in use. There is nothing to delete.
@@ -36,18 +36,23 @@ const GROWTH_STEP: std::ops::RangeInclusive<u32> = 256..=16_384;
 pub enum Urgency {
     /// For data. It may not use the reserve.
     Ordinary,
-    /// For registry pages and redo lists, which a deletion needs too. It may use the reserve.
+    /// For registry pages and redo lists, which a deletion needs too. It may use the reserve. The layer above
+    /// checks, before a commit, what the transaction leaves of it.
     Reserve,
 }
 
-/// Returns the number of blocks that the file keeps in reserve behind the blocks of a commit. A deletion rewrites both
-/// copies of a page of each level of each tree, and some of their neighbours.
+/// Returns the number of blocks that a commit keeps in reserve.
 pub(super) fn reserve_of(slot: &MetaSlot) -> u32 {
     if slot.block_count <= RESERVED_BLOCKS {
         return EMPTY_RESERVE_BLOCKS;
     }
-    let depths: u32 = slot.roots.iter().map(|root| u32::from(root.depth)).sum();
-    (2 * (depths + 8)).max(RESERVE_BLOCKS)
+    reserve_for(slot.roots.iter().map(|root| u32::from(root.depth)).sum())
+}
+
+/// Returns the number of blocks to keep in reserve with trees whose depths have this sum. A deletion rewrites both copies of
+/// a page of each level of each tree, and some of their neighbours.
+pub fn reserve_for(depths: u32) -> u32 {
+    depths.saturating_add(8).saturating_mul(2).max(RESERVE_BLOCKS)
 }
 
 /// Returns the end of `reserve` blocks that can be allocated after the first `count` blocks.
@@ -73,6 +78,10 @@ fn new_run(start: u32, most: u32, limit: u32) -> Option<Run> {
     Run::new(Position::new(start)?, most.min(before_them).min(limit.saturating_sub(start)))
 }
 
+fn too_many_blocks() -> Error {
+    Error::Full { what: "number of blocks", limit: u64::from(BLOCKS_MAX) }
+}
+
 fn run_of(range: std::ops::Range<u32>) -> Option<Run> {
     Run::new(Position::new(range.start)?, range.end.checked_sub(range.start)?)
 }
@@ -86,6 +95,8 @@ pub(super) struct Space {
     device_blocks: u32,
     /// Number of blocks that the file keeps in reserve when it grows.
     reserve: u32,
+    /// What [`Space::known_free`] was when the transaction began, and what the file has grown since.
+    free_at_begin: u64,
     /// Blocks are allocated below it if there is room, because the file is to end there. It stays from one transaction
     /// to the next.
     ceiling: Option<u32>,
@@ -130,11 +141,44 @@ impl Space {
         for &run in inline_free {
             self.release(run, pins);
         }
+        self.free_at_begin = self.known_free();
     }
 
     /// Returns the number of blocks that the file keeps in reserve when it grows.
     pub(super) fn reserve(&self) -> u32 {
         self.reserve
+    }
+
+    /// Returns the number of blocks that can be allocated without growing the file.
+    pub(super) fn usable_blocks(&self) -> u64 {
+        let behind = self.blocks_from(self.count.max(self.end_of_held));
+        self.pool.blocks().saturating_add(self.above.blocks()).saturating_add(behind)
+    }
+
+    /// Returns the number of runs that the transaction has freed.
+    pub(super) fn freed_runs(&self) -> usize {
+        self.freed.len()
+    }
+
+    /// Returns the number of blocks that the next commit leaves free, without those that only the free list names. Those
+    /// behind the archive are among them, and those that snapshots hold.
+    pub(super) fn known_free(&self) -> u64 {
+        let sets = [&self.pool, &self.above, &self.held, &self.freed];
+        let free = sets.into_iter().map(RunSet::blocks);
+        free.fold(self.blocks_from(self.count), u64::saturating_add)
+    }
+
+    /// Returns the same number as of the last commit, with what the file has grown since.
+    pub(super) fn free_at_begin(&self) -> u64 {
+        self.free_at_begin
+    }
+
+    /// Returns the number of blocks of the file from `start` on, except for the third copies.
+    fn blocks_from(&self, start: u32) -> u64 {
+        let end = self.device_blocks.min(BLOCKS_MAX);
+        let third = THIRD_COPIES.start.max(start)..THIRD_COPIES.end.min(end);
+        let blocks = end.saturating_sub(start);
+        blocks.saturating_sub(third.end.saturating_sub(third.start)).into()
     }
 
     /// Allocates below `ceiling` from now on, as long as there is room. Data never lies above it. `None` lifts it.
@@ -166,7 +210,9 @@ impl Space {
 
     /// Records that the file was cut.
     pub(super) fn was_cut(&mut self, device_blocks: u32) {
-        self.device_blocks = self.device_blocks.min(device_blocks);
+        let cut = self.device_blocks.saturating_sub(device_blocks);
+        self.device_blocks -= cut;
+        self.free_at_begin = self.free_at_begin.saturating_sub(cut.into());
     }
 
     /// Returns the number of blocks in use or free.
@@ -294,6 +340,27 @@ impl Space {
             self.cancel(new);
         }
         Ok(())
+    }
+
+    /// Fails unless `count` blocks can be allocated and `left` more are left. Lets the file grow, and changes nothing else.
+    pub(super) fn check_usable(
+        &mut self,
+        device: &dyn Device,
+        count: usize,
+        left: u32,
+    ) -> Result<()> {
+        let needed = u64::try_from(count).unwrap_or(u64::MAX).saturating_add(left.into());
+        if self.usable_blocks() >= needed {
+            return Ok(());
+        }
+        let pooled = self.pool.blocks().saturating_add(self.above.blocks());
+        let missing = u32::try_from(needed.saturating_sub(pooled)).unwrap_or(u32::MAX);
+        let begin = self.count.max(self.end_of_held);
+        let begin = if THIRD_COPIES.contains(&begin) { THIRD_COPIES.end } else { begin };
+        if missing > BLOCKS_MAX.saturating_sub(begin) {
+            return Err(too_many_blocks());
+        }
+        self.grow(device, end_with_reserve(begin, missing))
     }
 
     fn pooled_or_new(
@@ -430,7 +497,6 @@ impl Space {
 
     /// Allocates new blocks at the end. It grows the file by more than needed, so that growing is rare.
     fn extend(&mut self, device: &dyn Device, most: u32, urgency: Urgency) -> Result<Run> {
-        let full = Error::Full { what: "number of blocks", limit: u64::from(BLOCKS_MAX) };
         let end_of_held = if crate::fault!(AllocateInTheTail) { 0 } else { self.end_of_held };
         let end = self.count.max(end_of_held);
         // The last positions of the format are a reserve too, so that a full archive can still delete.
@@ -438,7 +504,7 @@ impl Space {
             Urgency::Ordinary => BLOCKS_MAX - self.reserve,
             Urgency::Reserve => BLOCKS_MAX,
         };
-        let run = new_run(end, most, limit).ok_or(full)?;
+        let run = new_run(end, most, limit).ok_or_else(too_many_blocks)?;
         let (start, most) = (run.start(), run.count());
         let wanted = end_with_reserve(run.end(), self.reserve);
         if self.device_blocks < wanted {
@@ -480,6 +546,7 @@ impl Space {
             }
             Err(error) => return Err(error),
         };
+        self.free_at_begin += u64::from(grown.saturating_sub(self.device_blocks));
         self.device_blocks = grown;
         Ok(())
     }

@@ -429,7 +429,7 @@ fn readers_can_hold_back_a_limited_number_of_changed_blocks() {
         let head = BlockHead::default();
         let job = |block: &BlockRef| SealJob { position: block.position, head, data: &data };
         let jobs: Vec<SealJob<'_>> = blocks.iter().map(job).collect();
-        writer.write_over(&jobs)
+        writer.write_over(&jobs, Urgency::Ordinary)
     };
     change(&mut writer, &blocks[..4000]).unwrap();
     commit(&mut writer, 2).unwrap();
@@ -466,7 +466,7 @@ fn a_change_at_the_limit_asks_again_who_reads() {
     writer.write_fresh(KeyKind::Data, &jobs).unwrap();
     commit(&mut writer, 1).unwrap();
     let snapshot = store.current();
-    let generation = writer.write_over(&jobs).unwrap();
+    let generation = writer.write_over(&jobs, Urgency::Ordinary).unwrap();
     commit(&mut writer, 2).unwrap();
     locks.is_silent.store(true, Ordering::Relaxed);
     assert!(matches!(writer.check_changes(1), Err(Error::Io { .. })), "no answer is an error");

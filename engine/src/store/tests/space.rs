@@ -126,6 +126,57 @@ fn a_check_of_room_grows_the_file_only_by_what_the_pool_lacks() {
 }
 
 #[test]
+fn a_check_of_blocks_counts_all_that_may_be_written_and_only_grows_the_file() {
+    let (mut space, disk) = space_within(300, 340, 400);
+    space.begin(300, 340, 0, &[run(20, 3), run(50, 4)], &mut Pins::default());
+    let state = |space: &Space| (space.pooled(), space.count(), disk.medium().length());
+    // Seven free blocks, and forty behind the archive.
+    assert_eq!(space.usable_blocks(), 47);
+    for (count, left, length) in
+        [(47, 0, 340), (15, 32, 340), (16, 32, 341), (60, 32, 385), (75, 32, 400), (107, 0, 400)]
+    {
+        space.check_usable(&disk, count, left).unwrap();
+        assert_eq!(state(&space), (7, 300, length), "{count}");
+    }
+    for (count, left) in [(76, 32), (108, 0), (usize::MAX, 32), (0, u32::MAX)] {
+        let error = space.check_usable(&disk, count, left).unwrap_err();
+        let is_expected = matches!(error, Error::NoSpace { .. } | Error::Full { .. });
+        assert!(is_expected, "{count}: {error}");
+        assert_eq!(state(&space), (7, 300, 400), "{count}");
+    }
+    // Those above a ceiling are for commits.
+    space.set_ceiling(Some(Position::at(30)));
+    assert_eq!((space.pooled(), space.usable_blocks()), (3, 107));
+    // The third copies are never allocated.
+    for (count, usable) in [(200, 197), (256, 141), (257, 141), (259, 141), (260, 140)] {
+        let (space, _) = self::space(count, 400);
+        assert_eq!(space.usable_blocks(), usable, "{count}");
+    }
+}
+
+#[test]
+fn known_free_blocks_are_compared_with_those_of_the_last_commit() {
+    let (mut space, disk) = space(300, 340);
+    space.begin(300, 340, 0, &[run(20, 3), run(50, 4)], &mut Pins::default());
+    let known = |space: &Space| (space.free_at_begin(), space.known_free());
+    assert_eq!(known(&space), (47, 47));
+    let taken = space.allocate(&disk, 3, Urgency::Ordinary).unwrap();
+    assert_eq!(known(&space), (47, 44));
+    space.free(taken);
+    assert_eq!(known(&space), (47, 47), "they are free after the commit");
+    space.free(run(60, 5));
+    assert_eq!(known(&space), (47, 52));
+    space.set_ceiling(Some(Position::at(30)));
+    assert_eq!(known(&space), (47, 52));
+    space.set_ceiling(None);
+    let grown = space.allocate(&disk, 30, Urgency::Ordinary).unwrap();
+    let grown = space.allocate(&disk, 30 - grown.count(), Urgency::Ordinary).unwrap().end();
+    let length = u64::from(disk.medium().length());
+    assert!(length > 340 && grown > 300, "{length} {grown}");
+    assert_eq!(known(&space), (47 + length - 340, 52 + length - 340 - 30), "growth is in both");
+}
+
+#[test]
 fn the_whole_pool_can_be_drained() {
     let (mut space, disk) = space(100, 500);
     space.begin(100, 500, 0, &[run(20, 3), run(50, 4)], &mut Pins::default());

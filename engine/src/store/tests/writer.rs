@@ -69,9 +69,15 @@ fn one_call_changes_a_block_once_and_only_within_the_archive() {
     commit(&mut writer, 1).unwrap();
     let data = data(2);
     let job = |position| SealJob { position, head: BlockHead::default(), data: &data };
-    assert_damaged(&writer.write_over(&[job(block.position), job(block.position)]), Check::Extents);
+    assert_damaged(
+        &writer.write_over(&[job(block.position), job(block.position)], Urgency::Ordinary),
+        Check::Extents,
+    );
     for outside in [RESERVED_BLOCKS - 1, writer.block_count()] {
-        assert_damaged(&writer.write_over(&[job(Position::at(outside))]), Check::Extents);
+        assert_damaged(
+            &writer.write_over(&[job(Position::at(outside))], Urgency::Ordinary),
+            Check::Extents,
+        );
     }
     assert!(writer.redirects().is_empty() && !writer.is_touched());
 }
@@ -85,7 +91,7 @@ fn a_block_in_use_that_is_listed_as_free_is_damage_when_both_uses_meet() {
     let block = add_block(&mut writer, KeyKind::Data, 1).unwrap();
     commit(&mut writer, 1).unwrap();
     writer.release(Run::single(block.position)).unwrap();
-    assert_damaged(&writer.write_over(&[job(block.position)]), Check::FreeMap);
+    assert_damaged(&writer.write_over(&[job(block.position)], Urgency::Ordinary), Check::FreeMap);
     assert!(writer.redirects().is_empty() && !writer.is_touched(), "nothing stays allocated");
     // It was changed, and then allocated as if it were free.
     for is_owned in [false, true] {

@@ -4,6 +4,7 @@
 use std::num::NonZeroU64;
 
 use ar7_engine::format::{BlockIndex, Generation, Run, StoredStream, StreamLayout};
+use ar7_engine::store::Urgency;
 
 use super::*;
 use crate::archive::State;
@@ -566,7 +567,7 @@ const SPACE: &[Row] = &[
     Row {
         fault: "a block that is neither used nor free",
         plant: |state| {
-            state.trees.allocate(1).unwrap();
+            state.trees.allocate(1, Urgency::Ordinary).unwrap();
         },
         check: Check::FreeMap,
         is_subject: |subject| matches!(subject, Subject::Blocks(_)),
