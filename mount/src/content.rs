@@ -13,7 +13,7 @@ use crate::inodes::{
     Change, changed_extended, drop_capabilities, existing, modified_now, without_privileges,
 };
 use crate::open_file::{Content, OpenFile, Orphan};
-use crate::space::has_room;
+use crate::space::{CONTENT_BYTES, has_room};
 use crate::writer::{Need, Writer};
 
 /// Zeros that are written at a time.
@@ -216,6 +216,13 @@ impl Writer {
         if has_room(&self.archive, bytes)? { Ok(()) } else { Err(Errno::ENOSPC.into()) }
     }
 
+    /// Fails if there is no room for extended attributes that are written again as a whole.
+    pub(crate) fn check_extended(&self, change: &Change) -> Result<(), Failure> {
+        let bytes = change.bytes() as u64;
+        // What fits in a block or two is in the room of any change.
+        if bytes > 2 * u64::from(CONTENT_BYTES) { self.check_added(bytes) } else { Ok(()) }
+    }
+
     /// Passes the content of a file, open or not. Only with the turn.
     fn with_content<T>(
         &self,
@@ -247,7 +254,9 @@ impl Writer {
         }
         let extended = changed_extended(&names, &inode, drop_capabilities)?;
         self.mark(number);
-        Change { attributes, extended }.make(&names, number)
+        let change = Change { attributes, extended };
+        self.check_extended(&change)?;
+        change.make(&names, number)
     }
 }
 

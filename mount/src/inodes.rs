@@ -50,6 +50,12 @@ pub(crate) struct Change {
 }
 
 impl Change {
+    /// Returns the number of bytes of all extended attributes, if any of them changes.
+    pub(crate) fn bytes(&self) -> usize {
+        let length = |attribute: &ExtendedAttribute| attribute.name.len() + attribute.value.len();
+        self.extended.iter().flatten().map(length).sum()
+    }
+
     /// Makes the change.
     pub(crate) fn make(self, names: &Names<'_>, number: InodeNumber) -> Result<(), Failure> {
         // First, because a long set needs space for a new stream.

@@ -93,8 +93,10 @@ impl Writer {
             } else {
                 changed_extended(names, &inode, |extended| wanted.apply_to_extended(extended))?
             };
+            let change = Change { attributes, extended };
+            self.check_extended(&change)?;
             self.mark(number);
-            Change { attributes, extended }.make(names, number)
+            change.make(names, number)
         })
     }
 
@@ -132,8 +134,10 @@ impl Writer {
             let mut extended = names.extended_attributes(&inode)?;
             let mut attributes = changed_now(number, inode.attributes);
             set_list_in(&mut extended, &mut attributes, name, setting, caller)?;
+            let change = Change { attributes, extended: Some(extended) };
+            self.check_extended(&change)?;
             self.mark(number);
-            Change { attributes, extended: Some(extended) }.make(names, number)
+            change.make(names, number)
         })
     }
 

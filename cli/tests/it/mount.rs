@@ -800,3 +800,39 @@ fn a_disk_full_of_small_files_can_be_emptied() {
     drop(place);
     bench.ok("verify a.ar7");
 }
+
+/// All attributes of a file are written again when one of them changes.
+#[test]
+fn on_a_full_disk_a_change_of_many_attributes_is_refused_or_durable() {
+    let bench = Bench::new();
+    let Some(_disk) = SmallDisk::new(bench.path("disk")) else { return };
+    bench.ok("create disk/a.ar7");
+    symlink("disk/a.ar7", bench.path("a.ar7")).expect("a link");
+    let Some(place) = Place::mount(&bench, "--commit-interval 1000") else { return };
+    let set = |name: &str, value: &[u8]| {
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(place.path.join("file"), name, value, flags)
+    };
+    let sync = || fs::File::open(&place.path).expect("a directory").sync_all();
+    fs::write(place.path.join("file"), "").expect("a file");
+    for number in 0..15 {
+        set(&format!("user.{number}"), &vec![number; 60_000]).expect("set");
+    }
+    sync().expect("durable");
+    // Room for a small change, but not for 900,000 bytes.
+    let fill = |name: &str, bytes: usize| {
+        let file = fs::File::create(place.path.join(name))?;
+        file.write_all_at(&vec![7; bytes], 0)?;
+        file.sync_all()
+    };
+    for bytes in [1 << 20, 200_000] {
+        let mut names = (0..1000).map(|number| format!("{bytes} bytes {number}"));
+        let refused = names.find(|name| fill(name, bytes).is_err());
+        let refused = refused.expect("a full disk");
+        fs::remove_file(place.path.join(refused)).expect("removed");
+        sync().expect("durable");
+    }
+    let outcome = set("user.small", b"value");
+    assert!(matches!(outcome, Ok(()) | Err(rustix::io::Errno::NOSPC)), "{outcome:?}");
+    sync().expect("an accepted change is durable");
+}
