@@ -39,7 +39,7 @@ impl Shortfall {
         Shortfall { class, text: text.to_string() }
     }
 
-    /// Returns the shortfall of so many findings of damage; `None` without any.
+    /// Returns the shortfall for `count` findings of damage; `None` if there are none.
     pub fn of_findings(count: u64) -> Option<Shortfall> {
         let text = format_args!("damaged: {}", Count(count, "finding"));
         (count > 0).then(|| Shortfall::new(ErrorClass::Damaged, text))

@@ -24,8 +24,9 @@ impl Archive {
         Ok(self.store().sync_early()?)
     }
 
-    /// Commits as [`Archive::commit`] does, if there is room. Returns the reason if there is none, or if readers hold too much:
-    /// then the transaction stays as it was. An error has rolled it back.
+    /// Commits as [`Archive::commit`] does, if there is room. If there is none, or if readers hold back too much, it returns
+    /// the reason, and the transaction stays open, without its savepoints and without content that no file has yet. If it
+    /// fails, the transaction was rolled back.
     pub fn try_commit(&self) -> Result<Option<Error>> {
         self.finish_transaction(|state| match state.prepare_commit() {
             Ok(is_changed) => {

@@ -90,8 +90,8 @@ impl State {
         Ok(free.after >= free.before && self.trees.writer().oldest_read()?.is_none())
     }
 
-    /// Returns whether the transaction removes names, streams or blocks, and seals no content but that of files that are open
-    /// without a name. They take blocks until they are closed, so a part of the reserve must be left.
+    /// Returns whether the transaction removes names, streams or blocks, and seals no content. A file that is open without a
+    /// name may get a second block, and keeps it until it is closed. So part of the reserve must be left.
     fn only_deletes(&self, free: FreeBlocks) -> bool {
         let roots = &self.trees.store().current().slot.roots;
         let is_removed = |tree: TreeId| self.trees.entries(tree) < roots[tree.index()].entries;

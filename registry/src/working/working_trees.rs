@@ -254,9 +254,9 @@ impl WorkingTrees {
         self.trees.depth(tree)
     }
 
-    /// Returns whether the commit finds room if this many more pages are changed. Next to readers, who would keep what it
-    /// frees, the reserve must be left. Otherwise, if nothing has changed yet, room for these pages is enough, so that
-    /// purging makes progress.
+    /// Returns whether the commit has room for this many more changed pages. Next to readers, who hold what it frees, the
+    /// reserve must be left. Without them, if nothing has changed yet, room for these pages is enough, so that purging makes
+    /// progress.
     pub(crate) fn has_room_to_change(&mut self, pages: usize) -> Result<bool> {
         let is_held = self.writer().oldest_pinned().is_some();
         let others = match (is_held, self.trees.dirty_pages()) {
