@@ -1,51 +1,87 @@
 //! A bitmap of the archive's blocks.
 
-use ar7_engine::format::{Position, RESERVED_BLOCKS, Run, THIRD_COPIES};
-use roaring::RoaringBitmap;
+use std::ops::Range;
 
-/// The set of blocks that are accounted for. It takes no more than about a bit per block.
+use ar7_engine::format::{Position, RESERVED_BLOCKS, Run, THIRD_COPIES};
+
+/// The set of blocks that are accounted for. It takes a bit per block, however fragmented the
+/// archive is: 32 MiB for each TiB.
 pub(crate) struct BlockMap {
-    /// The blocks that are not accounted for.
-    missing: RoaringBitmap,
+    /// A set bit is a block that is accounted for.
+    words: Vec<u64>,
     blocks: u32,
+    marked: u64,
 }
 
 impl BlockMap {
     /// Makes a map for `blocks` blocks, in which only the reserved ones are accounted for.
     pub(crate) fn new(blocks: u32) -> BlockMap {
-        let mut missing = RoaringBitmap::new();
-        missing.insert_range(RESERVED_BLOCKS..blocks);
-        missing.remove_range(THIRD_COPIES);
-        BlockMap { missing, blocks }
+        let words = usize::try_from(blocks.div_ceil(u64::BITS)).expect("a bit per block");
+        let mut map = BlockMap { words: vec![0; words], blocks, marked: 0 };
+        for reserved in [0..RESERVED_BLOCKS, THIRD_COPIES] {
+            map.mark_range(reserved.start..reserved.end.min(blocks));
+        }
+        map
     }
 
     /// Returns the number of blocks that are accounted for.
     pub(crate) fn marked(&self) -> u64 {
-        u64::from(self.blocks) - self.missing.len()
+        self.marked
     }
 
     /// Accounts for every block of a run. Fails with the first position that is already accounted
     /// for, or beyond the archive. All other blocks are still marked.
     pub(crate) fn mark(&mut self, run: Run) -> Result<(), Position> {
-        let range = run.start().get()..run.end();
-        let marked = if self.missing.contains_range(range.clone()) {
-            Ok(())
-        } else {
-            let known = run.positions().find(|position| !self.missing.contains(position.get()));
-            known.map_or(Ok(()), Err)
-        };
-        self.missing.remove_range(range);
-        marked
+        let (start, end) = (run.start().get(), run.end());
+        let known = self.mark_range(start..end.min(self.blocks));
+        let beyond = (end > self.blocks).then_some(start.max(self.blocks));
+        known.or(beyond).map_or(Ok(()), |block| Err(Position::at(block)))
+    }
+
+    /// Marks blocks of the archive. Returns the first one that was already marked.
+    fn mark_range(&mut self, blocks: Range<u32>) -> Option<u32> {
+        let mut first_known = None;
+        let mut block = blocks.start;
+        while block < blocks.end {
+            let bit = block % u64::BITS;
+            let count = (u64::BITS - bit).min(blocks.end - block);
+            let mask = (u64::MAX >> (u64::BITS - count)) << bit;
+            let word = &mut self.words[(block / u64::BITS) as usize];
+            let known = *word & mask;
+            if known != 0 && first_known.is_none() {
+                first_known = Some(block - bit + known.trailing_zeros());
+            }
+            self.marked += u64::from(count - known.count_ones());
+            *word |= mask;
+            block += count;
+        }
+        first_known
     }
 
     /// Returns the runs of blocks that are not accounted for, in order.
     pub(crate) fn missing(&self) -> impl Iterator<Item = Run> + '_ {
-        let mut blocks = self.missing.iter();
+        let mut block = 0;
         std::iter::from_fn(move || {
-            let range = blocks.next_range()?;
-            let count = range.end() - range.start() + 1;
-            Run::new(Position::at(*range.start()), count)
+            let start = self.next(block, false);
+            block = self.next(start, true);
+            // Beyond the last block, nothing is missing.
+            let start = Position::new(start)?;
+            Run::new(start, block - start.get())
         })
+    }
+
+    /// Returns the first block from `block` on that is marked, or that is not; if there is none,
+    /// the number of blocks.
+    fn next(&self, mut block: u32, is_marked: bool) -> u32 {
+        while block < self.blocks {
+            let word = self.words[(block / u64::BITS) as usize];
+            let sought = if is_marked { word } else { !word } >> (block % u64::BITS);
+            if sought != 0 {
+                return self.blocks.min(block + sought.trailing_zeros());
+            }
+            block = (block / u64::BITS + 1) * u64::BITS;
+        }
+        self.blocks
     }
 }
 
