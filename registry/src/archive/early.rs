@@ -25,8 +25,8 @@ impl Archive {
     }
 
     /// Commits as [`Archive::commit`] does, if there is room. If there is none, or if readers hold back too much, it returns
-    /// the reason, and the transaction stays open, without its savepoints and without content that no file has yet. If it
-    /// fails, the transaction was rolled back.
+    /// the reason, and the transaction stays open, without its savepoints. Content that no file has yet is freed then, or by
+    /// the next commit. If it fails, the transaction was rolled back.
     pub fn try_commit(&self) -> Result<Option<Error>> {
         self.finish_transaction(|state| match state.prepare_commit() {
             Ok(is_changed) => {

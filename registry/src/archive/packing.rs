@@ -466,12 +466,16 @@ impl State {
         Ok(slice)
     }
 
-    /// Frees the slices that no file got.
+    /// Frees the slices that no file got. Without room to move them to a pack, those that are left stay as they are.
     pub(super) fn free_unfinished(&mut self) -> Result<()> {
-        for (_, slice) in std::mem::take(&mut self.unfinished.slices) {
-            if slice.length > 0 {
-                self.free_slice(slice.first, slice.length)?;
+        while let Some((&number, &UnfinishedSlice { first, length })) =
+            self.unfinished.slices.first_key_value()
+        {
+            if length > 0 {
+                self.settle_packing_before(first.saturating_add(length))?;
+                self.free_slice(first, length).inspect_err(|error| self.fail(error))?;
             }
+            self.unfinished.slices.remove(&number);
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use ar7_engine::device::Device;
 use ar7_engine::device::simulated::{DiskFault, EventKind, SimulatedDisk};
 use ar7_engine::format::BLOCK_SIZE;
-use ar7_engine::{Check, Error as EngineError, PlantedFault, with_planted_fault};
+use ar7_engine::{Check, Class, Error as EngineError, PlantedFault, with_planted_fault};
 
 use super::*;
 use crate::blocks::PackReader as _;
@@ -565,6 +565,48 @@ fn content_that_no_file_gets_is_freed_with_the_commit() {
     assert!(matches!(replaced, Err(Error::WrongEntryType { .. })), "{replaced:?}");
     archive.commit().unwrap();
     assert!(has_no_content(&archive));
+}
+
+#[test]
+fn content_that_no_file_gets_is_freed_once_there_is_room_to_pack_it() {
+    let (device, archive) = create(ArchiveKind::Dynamic, 0);
+    archive.names().make_directory(ROOT, b"directory", ATTRIBUTES).unwrap();
+    archive.commit().unwrap();
+    let kept = archive.names().make_directory(ROOT, b"kept", ATTRIBUTES).unwrap();
+    drop([1, 2, 3, 4, 5, 6, 7, 8].map(|seed| unnamed(&archive, &noise(seed, 200_000))));
+    archive.state().unwrap().writing().unwrap().dirty_blocks_max = 0;
+    let blocks = archive.store().file_bytes().unwrap() / 4096;
+    device.set_capacity(u32::try_from(blocks).unwrap());
+    for _ in 0..2 {
+        let refused = archive.try_commit().unwrap().expect("no room");
+        assert_eq!(refused.class(), Class::NoSpace, "{refused}");
+        assert_eq!(archive.names().lookup(ROOT, b"kept").unwrap().unwrap().inode, kept);
+    }
+    device.set_capacity(u32::MAX);
+    assert!(archive.try_commit().unwrap().is_none());
+    assert!(archive.snapshot().lookup(ROOT, b"kept").unwrap().is_some());
+    assert!(has_no_content(&archive));
+}
+
+#[test]
+fn a_commit_that_cannot_free_content_that_no_file_gets_is_rolled_back() {
+    let (_, archive) = create(ArchiveKind::Dynamic, 0);
+    drop(unnamed(&archive, b"content"));
+    archive.savepoint().unwrap();
+    {
+        // The pack cannot be deleted, after the record of the frame was removed.
+        let mut state = archive.state().unwrap();
+        let state = state.writing().unwrap();
+        let (identity, _) = state.trees.ceiling::<Packs>(&Uuid::nil()).unwrap().unwrap();
+        let stored = state.stored(identity).unwrap().unwrap();
+        state.hold_as(stored);
+    }
+    let failed = archive.try_commit();
+    assert!(matches!(failed, Err(Error::AlreadyOpen { .. })), "{failed:?}");
+    add(&archive, b"a", b"later");
+    archive.commit().unwrap();
+    assert_eq!(content(&archive, b"a").unwrap(), b"later");
+    assert_eq!(findings(&archive), 0);
 }
 
 /// A handle is stale although other content has its addresses.
