@@ -214,10 +214,59 @@ fn a_callback_that_breaks_stops_the_extraction_and_nothing_half_is_left() {
         });
         assert!(matches!(extract.run(&archive).unwrap_err(), Error::Stopped));
         assert_eq!(world::temporary_names(&out), Vec::<PathBuf>::new());
-        for name in world::names(&out.join("d")) {
+        let names = world::names(&out.join("d"));
+        assert!(names.len() < 20, "nothing follows after {bytes_max} bytes: {names:?}");
+        for name in names {
             assert_eq!(fs::metadata(out.join("d").join(&name)).unwrap().len(), 5 << 20, "{name}");
         }
     }
+}
+
+#[test]
+fn an_extraction_that_counts_tells_how_many_bytes_the_paths_have() {
+    let world = World::new();
+    let archive = world::archive(|names, file| {
+        let x = names.make_directory(InodeNumber::ROOT, b"x", attributes(0o755))?;
+        let d = names.make_directory(x, b"d", attributes(0o755))?;
+        for (directory, name, length) in
+            [(x, b"f", 1), (x, b"g", 20), (d, b"f", 300), (d, b"g", 4000)]
+        {
+            names.add_file(directory, name, attributes(0o644), file(&vec![1; length]))?;
+        }
+        let many = names.make_directory(InodeNumber::ROOT, b"y", attributes(0o755))?;
+        (0..100_u32).try_for_each(|number| {
+            let name = number.to_string();
+            names.add_file(many, name.as_bytes(), attributes(0o644), file(&[1; 1000])).map(drop)
+        })
+    });
+    for (paths, expected) in [
+        (&["x/d/f", "x/g"][..], 320),
+        (&["x/d/f", "x/f"], 301),
+        (&["x"], 4321),
+        (&["x/d", "y/5"], 5300),
+        (&[], 104_321),
+    ] {
+        let options = paths.iter().fold(Extract::new(), Extract::path).options;
+        let sources = select::sources(archive.registry(), &options, &Reporter::new(None)).unwrap();
+        assert_eq!(select::total(archive.registry(), sources, || false), Some(expected));
+    }
+    // As long as the first file takes, the walk is not at the end of the others.
+    let (mut counted, mut wrote) = (None, 0);
+    let extract = Extract::new().to(world.fresh_destination()).count(true).on_event(|event| {
+        match event {
+            ExtractEvent::Counted { bytes } => counted = Some(bytes),
+            ExtractEvent::Wrote { bytes } => {
+                if wrote == 0 {
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                }
+                wrote += bytes;
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    extract.run(&archive).unwrap();
+    assert_eq!((counted, wrote), (Some(104_321), 104_321));
 }
 
 #[test]

@@ -45,8 +45,12 @@ struct Disturbed {
     events: Mutex<HashMap<usize, Event>>,
     /// A name that no list of a directory contains.
     unlisted: Option<OsString>,
+    /// The memory for the names of one list, if it is less than the walk offers.
+    names_bytes: Option<usize>,
     /// The extended attributes of every file and directory, instead of its own.
     extended: Option<Vec<ExtendedAttribute>>,
+    /// Why no extended attributes can be listed.
+    unlistable: Option<Errno>,
     /// An extended attribute that cannot be read.
     unreadable: Option<OsString>,
     /// Whether every change was made long ago.
@@ -125,6 +129,7 @@ impl Source for Disturbed {
     }
 
     fn names(&self, at: BorrowedFd<'_>, after: Option<&OsStr>, budget: usize) -> io::Result<Names> {
+        let budget = self.names_bytes.map_or(budget, |bytes| bytes.min(budget));
         let mut listed = self.call(|| System.names(at, after, budget))?;
         listed.names.retain(|name| Some(name) != self.unlisted.as_ref());
         Ok(listed)
@@ -193,6 +198,9 @@ impl Source for Disturbed {
 
     fn attribute_names(&self, entry: Attributed<'_>) -> io::Result<Vec<OsString>> {
         let names = self.call_without_descriptor(|| System.attribute_names(entry))?;
+        if let Some(errno) = self.unlistable {
+            return Err(errno.into());
+        }
         let Some(attributes) = &self.extended else { return Ok(names) };
         // Not in order.
         let names = attributes.iter().rev().map(|attribute| attribute.name.clone());
@@ -411,6 +419,7 @@ fn an_undisturbed_ingest_stores_the_tree_and_the_next_one_stores_nothing() {
     let bench = Bench::new();
     let report = bench.ingest(&System).unwrap();
     assert!(report.is_complete());
+    assert_eq!(report.checkpoints, 0);
     assert_eq!(bench.stored().len(), ENTRIES);
     bench.check(&report, true, "undisturbed");
     let again = bench.ingest(&System).unwrap();
@@ -618,6 +627,18 @@ fn content_is_compared_where_only_change_time_or_inode_number_differ() {
     let ignored = bench
         .ingest_with(&Disturbed::later(), |ingest| ingest.ignore_ctime(true).ignore_inode(true));
     assert_eq!(ignored.unwrap().stored_files, 0);
+    // The size and the time count all the same.
+    for (path, content, later) in [("w/c/f", "longer w/c/f", 0), ("w/c/g", "other w/c/g", 1)] {
+        let modified = bench.path(path).metadata().unwrap().modified().unwrap();
+        fs::write(bench.path(path), content).unwrap();
+        let time = modified + Duration::from_secs(later);
+        File::options().write(true).open(bench.path(path)).unwrap().set_modified(time).unwrap();
+        let noticed = bench.ingest_with(&Disturbed::later(), |ingest| {
+            ingest.ignore_ctime(true).ignore_inode(true)
+        });
+        assert_eq!(noticed.unwrap().stored_files, 1, "{path}");
+        assert_eq!(bench.stored()[path], content.as_bytes());
+    }
     for ignores_ctime in [true, false] {
         let ingest = Ingest::new().path(bench.path("w"));
         let ingest = ingest.ignore_ctime(ignores_ctime).ignore_inode(!ignores_ctime);
@@ -693,6 +714,31 @@ fn deleting_removes_what_the_source_lost_and_keeps_what_was_left_out_or_is_unrea
         bench.ingest_with(&source, |ingest| ingest.delete(true)).unwrap();
         assert_eq!(bench.stored().len(), before.len() - 1, "call {call} fails");
     }
+}
+
+#[test]
+fn a_directory_too_large_for_one_list_is_stored_whole_and_keeps_everything_if_a_later_list_fails() {
+    let bench = Bench::new();
+    let in_passes = || Disturbed { names_bytes: Some(1), ..Disturbed::default() };
+    let counting = in_passes();
+    let report = bench.ingest(&counting).unwrap();
+    bench.check(&report, true, "undisturbed");
+    assert!(report.is_complete());
+    assert_eq!(bench.ingest(&System).unwrap().unchanged, ENTRIES as u64);
+    let before = bench.stored();
+    let mut unlisted = BTreeSet::new();
+    for call in 0..counting.calls() {
+        let source = in_passes().and(call, failing(Errno::IO));
+        let report = bench.ingest_with(&source, |ingest| ingest.delete(true)).unwrap();
+        assert_eq!(bench.stored(), before, "call {call} fails");
+        for unread in
+            report.unread.iter().filter(|unread| unread.error.to_string().contains("list"))
+        {
+            unlisted.insert(unread.path.strip_prefix(bench.path("w")).unwrap().to_owned());
+        }
+    }
+    let directories = DIRECTORIES.iter().map(PathBuf::from);
+    assert_eq!(unlisted, directories.chain([PathBuf::new()]).collect());
 }
 
 #[test]

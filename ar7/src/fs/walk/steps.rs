@@ -141,3 +141,67 @@ impl<'a> Steps<'a> {
 fn memory_of(name: &OsString) -> usize {
     name.len() + size_of::<OsString>()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use ar7_registry::records::EntryType;
+
+    use super::super::source::System;
+    use super::*;
+
+    /// Returns the paths that a walk visits if names may take this much memory, and the most that they took.
+    fn visited(top: &Path, names_bytes_max: usize) -> (Vec<String>, usize) {
+        let tree = Tree::new(&System);
+        let root = Root { path: top.to_owned(), name: Some("w".into()) };
+        let location = tree.location(top, <[_; 2]>::default()).unwrap();
+        let mut steps = Steps { names_bytes_max, ..Steps::new(&tree, &root, location).unwrap() };
+        let (mut paths, mut most) = (Vec::new(), 0);
+        while let Some(step) = steps.next() {
+            match step {
+                Step::Entry { directory, name, status } => {
+                    let status = status.unwrap();
+                    paths.push(directory.shown_path_of(&name).to_str().unwrap().to_owned());
+                    if status.kind == Some(EntryType::Directory) {
+                        let entered =
+                            Tree::directory(&directory, &name, &status, <[_; 2]>::default());
+                        let names = steps.list(&entered).unwrap();
+                        steps.enter(entered, names);
+                    }
+                }
+                Step::End { directory, outcome } => {
+                    outcome.unwrap();
+                    paths.push(format!("end of {}", directory.own_path().display()));
+                }
+            }
+            let kept = |level: &Level| level.names.as_slice().iter().map(memory_of).sum::<usize>();
+            assert_eq!(steps.names_bytes, steps.levels.iter().map(kept).sum::<usize>());
+            most = most.max(steps.names_bytes);
+        }
+        (paths, most)
+    }
+
+    #[test]
+    fn every_entry_is_visited_once_in_order_however_few_names_fit_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut directory = folder.path().join("w");
+        for _ in 0..5 {
+            fs::create_dir(&directory).unwrap();
+            for name in 0..12 {
+                fs::write(directory.join(format!("file {name}")), "").unwrap();
+            }
+            directory.push("file 4, a directory");
+        }
+        let (expected, _) = visited(folder.path(), NAMES_BYTES);
+        assert_eq!(expected.len(), 2 * 5 + 5 * 12 + 1);
+        for names_bytes_max in [1, 64, 200, 1000] {
+            let (paths, most) = visited(folder.path(), names_bytes_max);
+            assert_eq!(paths, expected, "{names_bytes_max}");
+            // A list has one name at least. The deepest one is read before the others are forgotten.
+            let bound = (2 * names_bytes_max).max(memory_of(&"file 4, a directory".into()));
+            assert!(most <= bound, "{most} bytes for {names_bytes_max}");
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::*;
@@ -46,6 +47,7 @@ fn a_walk_visits_what_an_ingest_with_the_same_options_stores() {
                 let found = path.to_path().symlink_metadata().unwrap();
                 assert_eq!(found.is_file(), metadata.file_type == FileType::File);
                 assert!(!found.is_file() || found.len() == metadata.len);
+                assert_eq!((metadata.file_system, metadata.links), (found.dev(), found.nlink()));
                 assert!(visited.insert(path.stored().unwrap()));
             }
             WalkEvent::LeftOut { path, reason } => left_out.push((path.stored().unwrap(), reason)),
@@ -75,10 +77,11 @@ fn a_walk_visits_what_an_ingest_with_the_same_options_stores() {
 
 #[test]
 fn an_entry_that_goes_away_is_reported_and_the_walk_continues() {
-    let folder = tree(&["w/a", "w/b", "w/c"]);
+    let folder = tree(&["w/a", "w/b", "w/c/d"]);
     let removed = folder.path().join("w/b");
     let mut names = Vec::new();
-    let walk = Walk::new().path(folder.path().join("w/.")).on_event(|event| {
+    let walk = Walk::new().path(folder.path().join("w/.")).one_file_system(true);
+    let walk = walk.on_event(|event| {
         if let WalkEvent::Entry { path, .. } = event {
             names.push(path.stored().unwrap());
             let _ = fs::remove_file(&removed);
@@ -89,7 +92,7 @@ fn an_entry_that_goes_away_is_reported_and_the_walk_continues() {
     assert!(!report.is_complete());
     assert_eq!(report.unread.len(), 1);
     assert_eq!(report.unread[0].path, folder.path().join("w/./b"));
-    assert_eq!(names, ["a", "c"].map(PathBuf::from));
+    assert_eq!(names, ["a", "c", "c/d"].map(PathBuf::from));
 }
 
 #[test]

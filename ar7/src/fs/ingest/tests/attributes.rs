@@ -40,6 +40,15 @@ fn an_attribute_that_cannot_be_read_costs_no_other_and_is_read_in_the_next_run()
 }
 
 #[test]
+fn a_file_system_without_attributes_is_none_that_cannot_be_read() {
+    for (errno, reported) in [(Errno::OPNOTSUPP, 0), (Errno::PERM, 0), (Errno::IO, ATTRIBUTED)] {
+        let source = Disturbed { unlistable: Some(errno), ..Disturbed::default() };
+        let report = Bench::new().ingest(&source).unwrap();
+        assert_eq!((report.unread.len(), report.attributes.len()), (0, reported), "{errno}");
+    }
+}
+
+#[test]
 fn attributes_are_stored_up_to_the_limits_of_one_and_of_all() {
     let bench = Bench::new();
     let names: Vec<String> = (0..20).map(|number| format!("user.{number:02}")).collect();
