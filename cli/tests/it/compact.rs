@@ -177,6 +177,8 @@ fn a_copy_is_as_short_as_a_new_one_and_has_its_own_key() {
     assert!(length_of("c.ar7") <= new + new / 20 + 65_536, "{}, new {new}", length_of("c.ar7"));
     // Nothing is overwritten, and the options of a new archive need one.
     bench.fails("compact a.ar7 --to c.ar7", 1, "File exists");
+    let missing = bench.fails("compact a.ar7 --to none/c.ar7", 1, "No such file");
+    assert!(!missing.stderr.contains("salvage"), "{}", missing.stderr);
     for line in ["--new-key-file second", "--label copy", "--kdf-passes 4"] {
         assert_eq!(bench.line(&format!("compact a.ar7 {line}")).code, 2, "{line}");
     }

@@ -122,6 +122,25 @@ fn an_interrupted_ingest_keeps_its_last_checkpoint() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn an_interrupted_extraction_reports_how_much_it_restored() {
+    let bench = Bench::new();
+    for number in 0..300 {
+        bench.write(&format!("src/{number}"), vec![5; 20_000]);
+    }
+    bench.ok("ingest a.ar7 src");
+    let ran = interrupted_in_time(&bench, "extract a.ar7 --to out --force");
+    let progress = ran.stderr.strip_prefix("ar7: a.ar7: interrupted: ").expect("the reason");
+    let [entries, "entries,", bytes, "bytes", "restored"] =
+        progress.split_whitespace().collect::<Vec<_>>()[..]
+    else {
+        panic!("{progress}");
+    };
+    let (entries, bytes): (u64, u64) = (entries.parse().unwrap(), bytes.parse().unwrap());
+    assert!(entries < 301 && bytes / 20_000 <= 300, "{progress}");
+}
+
+#[test]
 fn an_interrupted_put_leaves_the_archive_unchanged() {
     let bench = Bench::new();
     bench.ok("create a.ar7");

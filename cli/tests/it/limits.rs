@@ -136,6 +136,24 @@ fn output_that_cannot_be_written_is_a_failure() {
     }
 }
 
+#[test]
+#[cfg(target_os = "linux")]
+fn a_command_stops_as_soon_as_its_events_cannot_be_written() {
+    let bench = Bench::new();
+    for number in 0..300 {
+        bench.write(&format!("src/{number}"), "1");
+    }
+    bench.ok("ingest a.ar7 src");
+    let full = File::options().write(true).open("/dev/full").expect("a device");
+    let mut command = bench.command();
+    command.args("extract a.ar7 --to out --json-lines".split(' ')).stdout(full);
+    command.stderr(std::process::Stdio::piped());
+    let ran = crate::common::spawn(&mut command).wait_with_output().expect("the program ends");
+    assert_eq!(ran.status.code(), Some(7), "{}", String::from_utf8_lossy(&ran.stderr));
+    let restored = fs::read_dir(bench.path("out/src")).map_or(0, Iterator::count);
+    assert!(restored < 100, "{restored} of 300");
+}
+
 /// Extraction raises the limit and keeps a directory open for each level. Ingest closes some at a low limit.
 #[test]
 #[cfg(target_os = "linux")]

@@ -51,6 +51,8 @@ fn a_removal_gives_back_space_or_says_how_much_deleted_content_is_left() {
     };
     let (left, packed) = dead(&bench);
     assert!(left * 4 > packed && ran.stderr.contains(&left.to_string()), "{left} of {packed}");
+    // A command that fails changes nothing, so it says nothing about that.
+    bench.fails("rm a.ar7 none", 1, "no entry none");
     assert_eq!(bench.ok("mkdir a.ar7 later").stderr, "");
     let (left, packed) = dead(&bench);
     assert!(left * 4 <= packed && packed < 600_000, "{left} of {packed}");

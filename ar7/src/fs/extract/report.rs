@@ -364,4 +364,11 @@ mod tests {
         assert!(!report.is_complete());
         assert_eq!(told, count);
     }
+
+    #[test]
+    fn what_an_entry_lacks_is_shown_by_its_name() {
+        let shown =
+            [Aspect::Owner, Aspect::AccessControlList, Aspect::HardLink].map(|one| one.to_string());
+        assert_eq!(shown, ["owner", "access control list", "hard link"]);
+    }
 }

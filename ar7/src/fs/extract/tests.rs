@@ -251,22 +251,30 @@ fn an_extraction_that_counts_tells_how_many_bytes_the_paths_have() {
         assert_eq!(select::total(archive.registry(), sources, || false), Some(expected));
     }
     // As long as the first file takes, the walk is not at the end of the others.
-    let (mut counted, mut wrote) = (None, 0);
-    let extract = Extract::new().to(world.fresh_destination()).count(true).on_event(|event| {
-        match event {
-            ExtractEvent::Counted { bytes } => counted = Some(bytes),
-            ExtractEvent::Wrote { bytes } => {
-                if wrote == 0 {
-                    std::thread::sleep(std::time::Duration::from_millis(50));
+    let none = || Patterns::new::<&str>([]).unwrap();
+    for (counts, exclude, expected) in [
+        (true, none(), Some(104_321)),
+        (false, none(), None),
+        (true, Patterns::new(["x"]).unwrap(), None),
+    ] {
+        let (mut counted, mut wrote) = (None, 0);
+        let extract = Extract::new().to(world.fresh_destination()).count(counts).exclude(exclude);
+        let extract = extract.on_event(|event| {
+            match event {
+                ExtractEvent::Counted { bytes } => counted = Some(bytes),
+                ExtractEvent::Wrote { bytes } => {
+                    if wrote == 0 {
+                        std::thread::sleep(std::time::Duration::from_millis(50));
+                    }
+                    wrote += bytes;
                 }
-                wrote += bytes;
+                _ => {}
             }
-            _ => {}
-        }
-        ControlFlow::Continue(())
-    });
-    extract.run(&archive).unwrap();
-    assert_eq!((counted, wrote), (Some(104_321), 104_321));
+            ControlFlow::Continue(())
+        });
+        let report = extract.run(&archive).unwrap();
+        assert_eq!((counted, wrote), (expected, report.bytes));
+    }
 }
 
 #[test]
@@ -411,6 +419,31 @@ fn names_that_the_file_system_does_not_distinguish_are_reported_and_nothing_is_o
             assert!(!place.join("d/d").exists(), "{context}");
             assert_eq!(world::temporary_names(&out), Vec::<PathBuf>::new(), "{context}");
         }
+    }
+}
+
+#[test]
+fn a_name_that_another_process_gave_to_the_same_file_is_kept() {
+    let world = World::new();
+    let archive = world::archive(|names, file| {
+        let linked =
+            names.add_file(InodeNumber::ROOT, b"a", attributes(0o640), file(b"content"))?;
+        names.add_link(InodeNumber::ROOT, b"b", linked)
+    });
+    for overwrite in [Overwrite::Always, Overwrite::IfChanged] {
+        let out = world.fresh_destination();
+        let to = out.clone();
+        let event = move || {
+            if to.join("a").exists() && !to.join("b").exists() {
+                fs::hard_link(to.join("a"), to.join("b"))?;
+            }
+            Ok(())
+        };
+        let system = System { disturbance: Some(Arc::new(event)), ..System::default() };
+        let report = Extract::new().to(&out).overwrite(overwrite).run_on(&archive, &system, 0);
+        let report = report.unwrap();
+        assert!(report.is_complete() && report.incomplete.is_empty(), "{report:?}");
+        assert_eq!(world::names(&out), ["a", "b"], "{overwrite:?}");
     }
 }
 

@@ -652,6 +652,53 @@ fn content_is_compared_where_only_change_time_or_inode_number_differ() {
     });
     assert_eq!(compared.unwrap().stored_files, 1);
     assert_eq!(bench.stored()["w/b/f"], b"other w/b/f");
+    fs::write(bench.path("w/empty"), "").unwrap();
+    for stored_files in [1, 0] {
+        let compared = bench.ingest_with(&Disturbed::later(), |ingest| ingest.checksum(true));
+        assert_eq!(compared.unwrap().stored_files, stored_files);
+    }
+}
+
+#[test]
+fn files_that_are_no_longer_linked_are_stored_as_several_files_although_nothing_else_changed() {
+    for has_more_names in [false, true] {
+        let bench = Bench::new();
+        bench.ingest(&System).unwrap();
+        let (file, linked) = (bench.path("w/a/f"), bench.path("w/c/linked"));
+        let modified = file.metadata().unwrap().modified().unwrap();
+        fs::remove_file(&linked).unwrap();
+        fs::copy(&file, &linked).unwrap();
+        File::options().write(true).open(&linked).unwrap().set_modified(modified).unwrap();
+        if has_more_names {
+            fs::hard_link(&file, bench.path("w/a/more")).unwrap();
+            fs::hard_link(&linked, bench.path("w/c/more")).unwrap();
+        }
+        assert!(bench.ingest(&System).unwrap().is_complete());
+        let archive = bench.archive().unwrap();
+        let snapshot = archive.snapshot().unwrap();
+        let inode = |path: &str| snapshot.metadata(path).unwrap().inode;
+        assert_ne!(inode("w/a/f"), inode("w/c/linked"));
+        if has_more_names {
+            assert_eq!(inode("w/a/f"), inode("w/a/more"));
+            assert_eq!(inode("w/c/linked"), inode("w/c/more"));
+        }
+    }
+}
+
+#[test]
+fn a_symbolic_link_with_another_target_is_stored_although_its_time_is_the_same() {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+    let bench = Bench::new();
+    let link = bench.path("w/b/link");
+    let time = Timespec { tv_sec: 5, tv_nsec: 6 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    for target in ["one target", "an other"] {
+        fs::remove_file(&link).unwrap();
+        symlink(target, &link).unwrap();
+        utimensat(CWD, &link, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+        bench.ingest(&System).unwrap();
+        assert_eq!(bench.stored()["w/b/link"], target.as_bytes());
+    }
 }
 
 #[test]
@@ -660,8 +707,19 @@ fn a_file_with_holes_is_stored_as_it_reads() {
     let file = File::create(bench.path("w/sparse")).unwrap();
     file.write_all_at(b"middle", 300_000).unwrap();
     file.set_len(700_000).unwrap();
-    let report = bench.ingest(&System).unwrap();
+    fs::write(bench.path("w/large"), vec![7; (1 << 20) + 1]).unwrap();
+    let (archive, mut read) = (bench.archive().unwrap(), 0);
+    let ingest = Ingest::new().path(bench.path("w")).on_event(|event| {
+        if let crate::fs::IngestEvent::Read { bytes } = event {
+            read += bytes;
+        }
+        std::ops::ControlFlow::Continue(())
+    });
+    let report = ingest.run(&archive).unwrap();
+    archive.close().unwrap();
     assert!(report.is_complete());
+    // Each file once. The symbolic link counts, and the other name of a file does not, which is as long.
+    assert_eq!(read, report.bytes);
     let stored = &bench.stored()["w/sparse"];
     assert_eq!(stored.len(), 700_000);
     assert_eq!(&stored[300_000..300_006], b"middle");
@@ -694,12 +752,17 @@ fn a_hole_of_a_tebibyte_is_stored_and_restored_as_one() {
 #[test]
 fn deleting_removes_what_the_source_lost_and_keeps_what_was_left_out_or_is_unreadable() {
     let bench = Bench::new();
-    bench.ingest(&System).unwrap();
+    bench.ingest(&Disturbed::later()).unwrap();
     fs::remove_file(bench.path("w/a/f")).unwrap();
     fs::remove_dir_all(bench.path("w/c/inner")).unwrap();
     let exclude = Patterns::new(["w/b/f"]).unwrap();
-    let report = bench.ingest_with(&System, |ingest| ingest.delete(true).exclude(exclude)).unwrap();
+    let report = bench.ingest_with(&Disturbed::later(), |ingest| {
+        ingest.delete(true).exclude(exclude).checkpoint(1)
+    });
+    let report = report.unwrap();
     assert_eq!(report.removed, 1 + 3, "a file, and a directory with two");
+    // After each directory, each removal, and the file whose other name was removed.
+    assert_eq!(report.checkpoints, 5 + 2 + 1);
     let stored = bench.stored();
     assert!(stored.contains_key("w/b/f") && !stored.contains_key("w/a/f"));
     assert_eq!(stored.len(), ENTRIES - 3);
@@ -737,8 +800,10 @@ fn a_directory_too_large_for_one_list_is_stored_whole_and_keeps_everything_if_a_
             unlisted.insert(unread.path.strip_prefix(bench.path("w")).unwrap().to_owned());
         }
     }
-    let directories = DIRECTORIES.iter().map(PathBuf::from);
-    assert_eq!(unlisted, directories.chain([PathBuf::new()]).collect());
+    // Which call fails depends on the readers, but lists are among them.
+    let known =
+        |path: &PathBuf| path == Path::new("") || DIRECTORIES.contains(&path.to_str().unwrap());
+    assert!(!unlisted.is_empty() && unlisted.iter().all(known), "{unlisted:?}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::*;
 use crate::archive::Archive;
-use crate::fs::{Ingest, LISTED_MAX};
+use crate::fs::{Compare, Extract, Ingest, LISTED_MAX};
 use crate::key::Key;
 
 /// Makes files at these paths, with what is in directories on the way.
@@ -120,4 +120,37 @@ fn a_report_lists_a_bounded_number_of_failures_and_counts_all() {
     {
         assert_eq!((listed.len(), count), (LISTED_MAX, LISTED_MAX as u64 + 3));
     }
+}
+
+#[test]
+fn the_debug_text_of_a_run_names_its_paths() {
+    let folder = tree(&["w/file"]);
+    let exclude = Patterns::new(["*.o", "!keep.o"]).unwrap();
+    assert_eq!(format!("{exclude:?}"), r#"["*.o", "!keep.o"]"#);
+    for text in [
+        format!("{:?}", Walk::new().path("some/where")),
+        format!("{:?}", Ingest::new().path("some/where").into("a/b")),
+        format!("{:?}", Extract::new().path("some/where").to("a/b")),
+        format!("{:?}", Compare::new("some/where").path("a/b")),
+    ] {
+        assert!(text.contains("\"some/where\""), "{text}");
+        assert!(text.starts_with("Walk") || text.contains("\"a/b\""), "{text}");
+    }
+    let (archive, file) = (folder.path().join("a.ar7"), folder.path().join("w/file"));
+    let archive = Archive::create(archive, &Key::from([1; 32])).unwrap();
+    let mut told = Vec::new();
+    let ingest = Ingest::new().path(&file).on_event(|event| {
+        told.push(format!("{event:?}"));
+        ControlFlow::Continue(())
+    });
+    assert!(ingest.run(&archive).unwrap().is_complete());
+    let out = folder.path().join("out");
+    let extract = Extract::new().to(&out).on_event(|event| {
+        let text = format!("{event:?}");
+        assert!(!text.starts_with("Restored") || text.contains(&format!("{:?}", out.join("file"))));
+        ControlFlow::Continue(())
+    });
+    assert_eq!(extract.run(&archive.snapshot().unwrap()).unwrap().entries, 1);
+    let file = format!("{file:?}");
+    assert!(told.iter().any(|text| text.starts_with("Entry") && text.contains(&file)), "{told:?}");
 }

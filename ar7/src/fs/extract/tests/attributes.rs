@@ -81,6 +81,71 @@ fn extended_attributes_and_access_control_lists_are_restored() {
 }
 
 #[test]
+fn a_list_that_the_owner_of_the_destination_gives_it_meanwhile_is_not_inherited() {
+    let world = World::new();
+    if !rustix::process::geteuid().is_root() || !has_lists(&world.outside()) {
+        return;
+    }
+    let archive = world::archive(world::one_of_everything);
+    let (mut last, mut call) = (0, 0);
+    while call <= last {
+        let out = world.fresh_destination();
+        fs::create_dir_all(&out).unwrap();
+        std::os::unix::fs::chown(&out, Some(1234), Some(1234)).unwrap();
+        let (calls, to) = (std::sync::Mutex::new(0), out.clone());
+        let made = Arc::new(calls);
+        let counter = Arc::clone(&made);
+        let event = move || {
+            let mut calls = counter.lock().unwrap();
+            *calls += 1;
+            if *calls == call { xattr::set(&to, DEFAULT, &list([7, 5, 5, 7, 0])) } else { Ok(()) }
+        };
+        let system = System { disturbance: Some(Arc::new(event)), ..System::default() };
+        let report = Extract::new().to(&out).run_on(&archive, &system, 0).unwrap();
+        assert!(report.is_complete(), "{report:?}");
+        for name in world::names(&out) {
+            let path = out.join(&name);
+            for list in [ACCESS, DEFAULT] {
+                let found = if path.is_symlink() { None } else { xattr::get(&path, list).unwrap() };
+                assert_eq!(found, None, "call {call}: {name} has {list}");
+            }
+        }
+        last = *made.lock().unwrap();
+        call += 1;
+    }
+    assert!(last > 50, "{last}");
+}
+
+#[test]
+fn while_its_list_is_replaced_a_directory_gives_nobody_more_rights_than_before_or_after() {
+    let world = World::new();
+    if !has_lists(&world.outside()) {
+        return;
+    }
+    let archive = world::archive(|names, _| {
+        names.make_directory(InodeNumber::ROOT, b"e", attributes(0o704)).map(drop)
+    });
+    let out = world.fresh_destination();
+    let e = out.join("e");
+    fs::create_dir_all(&e).unwrap();
+    xattr::set(&e, ACCESS, &list([7, 7, 0, 7, 1])).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(&e), 0o771);
+    let seen = Arc::new(std::sync::Mutex::new(std::collections::BTreeSet::new()));
+    let (noted, to) = (Arc::clone(&seen), e.clone());
+    let event = move || {
+        noted.lock().unwrap().insert(mode(&to));
+        Ok(())
+    };
+    let system = System { disturbance: Some(Arc::new(event)), ..System::default() };
+    let extract = Extract::new().to(&out).overwrite(Overwrite::Always);
+    assert!(extract.run_on(&archive, &system, 0).unwrap().is_complete());
+    assert_eq!(mode(&e), 0o704);
+    // The group, to whom the list gave nothing, gets nothing once the list no longer limits it.
+    assert_eq!(*seen.lock().unwrap(), [0o700, 0o704, 0o771].into());
+}
+
+#[test]
 fn an_attribute_that_cannot_be_set_is_reported_once_and_widens_no_rights() {
     let world = World::new();
     let archive = world::archive(|names, file| {

@@ -113,3 +113,16 @@ fn what_is_not_read_keeps_the_origin_of_what_was_read() {
     assert_eq!(stored(&bench, "w/b"), second);
     assert_eq!(bench.stored()["w/b/f"], b"other w/b/f");
 }
+
+#[test]
+fn a_directory_of_another_file_system_is_read_by_a_later_run_that_does_not_leave_it_out() {
+    let bench = Bench::new();
+    let all = attributes(&[("user.a", 1)]);
+    let without = || Disturbed { extended: Some(Vec::new()), ..Disturbed::later() };
+    let foreign = Disturbed { foreign: Some("inner".into()), ..without() };
+    bench.ingest_with(&foreign, |ingest| ingest.one_file_system(true)).unwrap();
+    bench.ingest(&Disturbed { extended: Some(all.clone()), ..without() }).unwrap();
+    assert_eq!(stored(&bench, "w/a/inner"), all);
+    // This one was read by the first run and has not changed since.
+    assert_eq!(stored(&bench, "w/b"), []);
+}

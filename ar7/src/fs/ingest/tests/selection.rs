@@ -44,3 +44,15 @@ fn a_fifo_with_the_name_of_a_cache_tag_is_not_opened() {
         drop(reader);
     });
 }
+
+#[test]
+fn a_directory_deeper_than_an_archive_can_hold_is_reported() {
+    use super::super::DEPTH_MAX;
+    let bench = Bench::new();
+    let into = "d/".repeat(DEPTH_MAX - 3);
+    let report = Ingest::new().path(bench.path("w")).into(into).preview(None).unwrap();
+    let unread: Vec<&Path> = report.unread.iter().map(|unread| unread.path.as_path()).collect();
+    assert_eq!(unread, [bench.path("w/a/inner"), bench.path("w/c/inner")]);
+    let is_too_deep = |error: &Error| matches!(error, Error::TooDeep { .. });
+    assert!(report.unread.iter().all(|unread| is_too_deep(&unread.error)), "{report:?}");
+}

@@ -64,4 +64,5 @@ fn a_file_that_grows_as_fast_as_it_is_read_is_read_up_to_its_length() {
     assert_eq!(report.changed, std::slice::from_ref(&path));
     let (stored, now) = (&bench.stored()["w/b/g"], fs::read(&path).unwrap());
     assert!(stored.len() < 2000 && now.starts_with(stored), "{} bytes", stored.len());
+    assert!(stored.starts_with(b"first w/b/g"), "{} bytes", stored.len());
 }
