@@ -1,6 +1,8 @@
 //! What lists of entries show of each, in columns.
 
 use crate::records::{Device, FileType, Metadata};
+use crate::size::Size;
+use crate::usage::Usage;
 
 impl Metadata {
     /// Returns the type and the permissions as `ls -l` shows them, for example `drwxr-xr-x`.
@@ -48,6 +50,18 @@ impl Metadata {
             attributes.group,
             attributes.modified.to_local_minute(),
         )
+    }
+}
+
+impl Usage {
+    /// Returns the bytes of content, and those that it takes in the archive, in columns: in full, or as sizes such as
+    /// `1.5 GiB`.
+    pub fn columns(&self, is_for_people: bool) -> String {
+        let Usage { bytes, stored_bytes, .. } = *self;
+        if is_for_people {
+            return format!("{:>12} {:>12} ", Size(bytes), Size(stored_bytes));
+        }
+        format!("{bytes:>14} {stored_bytes:>14} ")
     }
 }
 

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, stat};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
@@ -16,6 +17,10 @@ const PIECE_BYTES: usize = 4 << 20;
 
 /// Lengths of the first pieces, so that short content touches little memory and needs no thread.
 const FIRST_BYTES: [usize; 3] = [64 << 10, 256 << 10, 1 << 20];
+
+/// The capacity of a pipe in bytes to ask for: the most that Linux grants without privileges.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const PIPE_BYTES: usize = 1 << 20;
 
 /// How long [`Polled`] waits at a time.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
@@ -87,6 +92,28 @@ pub fn copy(mut reader: impl Read + Send, mut writer: impl Write) -> Result<u64,
     Ok(copied)
 }
 
+/// Copies as [`copy`] does, and passes the number of bytes of each read to a function, in the thread that reads.
+pub fn copy_with(
+    reader: impl Read + Send,
+    writer: impl Write,
+    count: impl FnMut(u64) + Send,
+) -> Result<u64, CopyError> {
+    copy(Counted { reader, count }, writer)
+}
+
+struct Counted<R, F> {
+    reader: R,
+    count: F,
+}
+
+impl<R: Read, F: FnMut(u64)> Read for Counted<R, F> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let length = self.reader.read(bytes)?;
+        (self.count)(length as u64);
+        Ok(length)
+    }
+}
+
 /// A reader of a pipe, a socket or a terminal that does not wait for long, as [`copy`] needs it: while there is nothing to
 /// read, it calls a function from time to time, which can end it.
 ///
@@ -133,6 +160,24 @@ impl<R: Read + AsFd, F: FnMut() -> ControlFlow<()>> Read for Polled<R, F> {
             _ => error,
         })
     }
+}
+
+/// Enlarges the buffer of a pipe for large content, so that it fills up less often. Does nothing if this is no pipe, or if
+/// the system's limit is lower.
+pub fn enlarge_pipe(pipe: impl AsFd) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_BYTES);
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    drop(pipe);
+}
+
+/// Returns whether a standard stream was closed when the program started: the runtime opens `/dev/null` in its place,
+/// for reading and writing, which no shell does.
+pub fn is_closed(stream: impl AsFd) -> bool {
+    let (Ok(null), Ok(found)) = (stat("/dev/null"), fstat(&stream)) else { return false };
+    found.st_rdev == null.st_rdev
+        && FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
+        && fcntl_getfl(&stream).is_ok_and(|flags| flags.contains(OFlags::RDWR))
 }
 
 /// Reads until the piece is full. Returns false at the end of the reader. After an error, the piece holds what was

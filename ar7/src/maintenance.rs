@@ -170,6 +170,23 @@ pub struct Repaired {
     pub lost: Vec<u32>,
 }
 
+impl Repaired {
+    /// Returns a line for users about each bad block.
+    pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
+        let healed = self.healed.iter().map(|block| (block, "written again from its copy"));
+        let lost = self.lost.iter().map(|block| (block, "no good copy"));
+        healed.chain(lost).map(|(block, what)| format!("block {block}: {what}"))
+    }
+}
+
+/// The counts in one line.
+impl fmt::Display for Repaired {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let healed = Count(self.healed.len() as u64, "block");
+        write!(formatter, "{healed} repaired, {} without a good copy", self.lost.len())
+    }
+}
+
 impl From<verify::Finding> for Finding {
     fn from(found: verify::Finding) -> Finding {
         let affects = affected(&found.subject);

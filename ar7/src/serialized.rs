@@ -12,7 +12,9 @@ use crate::fs::{
     CompareEvent, CompareReport, Difference, ExtractEvent, ExtractReport, Incomplete, IngestEvent,
     IngestReport, Outcome, Unread,
 };
-use crate::records::KeySlot;
+use crate::listing::Listed;
+use crate::records::{Entry, KeySlot};
+use crate::removal::Removed;
 use crate::salvage::{SalvageOutcome, Salvaged};
 use crate::text::PathText;
 
@@ -116,6 +118,40 @@ impl Serialize for Salvaged {
         let gaps = self.gaps.iter().map(|gap| [gap.start, gap.end]).collect();
         let (name, stream) = (self.path.as_deref().map(PathText::new), self.stream);
         Fields { name, stream, length: self.length, outcome, gaps }.serialize(serializer)
+    }
+}
+
+impl Serialize for Listed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Fields<'a> {
+            #[serde(flatten)]
+            entry: &'a Entry,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            stored_bytes: Option<u64>,
+            #[serde(flatten)]
+            target: Option<PathText<'a>>,
+        }
+        let target = self.target.as_ref().map(PathText::new);
+        let target = target.as_ref().map(|target| target.field("target"));
+        Fields { entry: &self.entry, stored_bytes: self.stored_bytes, target }.serialize(serializer)
+    }
+}
+
+impl Serialize for Removed<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Fields<'a> {
+            event: &'static str,
+            #[serde(flatten)]
+            name: PathText<'a>,
+            names: u64,
+        }
+        let (event, path, names) = match self {
+            Removed::Entry { path, names } => ("removed", path, names),
+            Removed::Names { path, total } => ("removing", path, total),
+        };
+        Fields { event, name: PathText::new(path), names: *names }.serialize(serializer)
     }
 }
 

@@ -56,6 +56,32 @@ impl Archive {
         Ok(Transaction::new(self, self.turn.take()))
     }
 
+    /// Makes changes in one transaction, which is committed if the function succeeds, and rolled back otherwise.
+    ///
+    /// ```
+    /// # fn main() -> ar7::Result<()> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let archive = ar7::Archive::create(folder.path().join("a.ar7"), &ar7::Key::generate()?)?;
+    /// archive.change(|transaction| transaction.create_directory("photos"))?;
+    /// let refused = archive.change(|transaction| {
+    ///     transaction.write("notes", &b"text"[..])?;
+    ///     transaction.create_directory("photos")
+    /// });
+    /// assert!(matches!(refused, Err(ar7::Error::AlreadyExists { .. })));
+    /// assert!(!archive.snapshot()?.exists("notes")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn change<T, E: From<Error>>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let transaction = self.begin()?;
+        let value = work(&transaction)?;
+        transaction.commit()?;
+        Ok(value)
+    }
+
     /// Begins a transaction, or fails with [`Error::InTransaction`] if one is in progress.
     pub fn try_begin(&self) -> Result<Transaction<'_>> {
         self.check_writable()?;
@@ -200,9 +226,17 @@ impl<'a> Transaction<'a> {
 
     /// Makes a directory.
     pub fn create_directory(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
+        self.create_directory_with(path, Attributes::now(DIRECTORY_MODE))
+    }
+
+    /// Makes a directory with these attributes.
+    pub fn create_directory_with(
+        &self,
+        path: impl AsRef<Path>,
+        attributes: Attributes,
+    ) -> Result<()> {
+        let (path, attributes) = (path.as_ref(), attributes.of_registry());
         let (directory, name) = self.place(path)?;
-        let attributes = Attributes::now(DIRECTORY_MODE).of_registry();
         let made = self.registry().names().make_directory(directory, name, attributes);
         made.map(drop).map_err(|error| Error::from(error).at(path))
     }
@@ -234,6 +268,23 @@ impl<'a> Transaction<'a> {
     /// Moves an entry. Fails with [`Error::AlreadyExists`] if the new path exists.
     pub fn rename_new(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
         self.rename_with(from.as_ref(), to.as_ref(), false)
+    }
+
+    /// Moves an entry as `mv` does: into the directory at `to`, if there is one. Without `replace`, fails with
+    /// [`Error::AlreadyExists`] if the new path exists.
+    pub fn move_entry(
+        &self,
+        from: impl AsRef<Path>,
+        to: impl AsRef<Path>,
+        replace: bool,
+    ) -> Result<()> {
+        let (from, to) = (from.as_ref(), to.as_ref());
+        match self.metadata(to) {
+            Ok(found) if found.is_directory() => {
+                self.rename_with(from, &to.join(from.file_name().unwrap_or_default()), replace)
+            }
+            _ => self.rename_with(from, to, replace),
+        }
     }
 
     fn rename_with(&self, old_path: &Path, new_path: &Path, replace: bool) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ar7::{Error, ErrorClass, Shortfall, Snapshot};
+use ar7::{ErrorClass, Shortfall, Snapshot};
 
 use crate::exit::Failure;
 use crate::output;
@@ -12,17 +12,12 @@ use crate::output;
 pub(crate) struct Damages(u64);
 
 impl Damages {
-    /// Reports an error.
-    fn report(&mut self, error: &Error) {
-        output::warn(error);
-        self.0 += 1;
-    }
-
     /// Returns a value, or reports that it is damaged.
     pub(crate) fn readable<T>(&mut self, found: ar7::Result<T>) -> Result<Option<T>, Failure> {
         match found {
             Err(error) if error.class() == ErrorClass::Damaged => {
-                self.report(&error);
+                output::warn(&error);
+                self.0 += 1;
                 Ok(None)
             }
             found => Ok(Some(found?)),

@@ -15,18 +15,12 @@ pub(crate) enum Failure {
     /// The keys were changed, and a later step failed.
     #[error("the keys were changed, but closing the archive failed: {0}")]
     AfterKeyChange(Error),
-    /// The receipt is malformed.
-    #[error("receipt: {0}")]
-    Receipt(Error),
     /// The options, the input or the answers of the user do not allow the command.
     #[error("{text}")]
     Refused { text: &'static str, code: ErrorClass },
     /// A pattern that must match one entry matches several.
     #[error("{}: matches {count} entries: --offset and --length need one", PathText::new(pattern))]
     SeveralMatches { pattern: PathBuf, count: usize },
-    /// The argument does not identify a stream.
-    #[error("{}: expected a UUID or a number from 0 to 7", PathText::new(text))]
-    NotAStream { text: String },
     /// The entry or file already exists.
     #[error("{}: already exists; --force replaces it", PathText::new(path))]
     Exists { path: PathBuf },
@@ -79,10 +73,9 @@ impl Failure {
         match self {
             Failure::Library(error)
             | Failure::AfterKeyChange(error)
-            | Failure::NotCopied(error)
-            | Failure::Receipt(error) => error.class(),
+            | Failure::NotCopied(error) => error.class(),
             Failure::Input(error) | Failure::Output(error) => ErrorClass::of_io(error),
-            Failure::SeveralMatches { .. } | Failure::NotAStream { .. } => ErrorClass::Argument,
+            Failure::SeveralMatches { .. } => ErrorClass::Argument,
             Failure::Exists { .. } | Failure::Interrupted { .. } | Failure::System { .. } => {
                 ErrorClass::Other
             }
@@ -108,6 +101,11 @@ impl Failure {
 fn text(error: &Error) -> String {
     match error {
         Error::RekeyInProgress => "a rekey is in progress: run `ar7 rekey` to finish it".to_owned(),
+        Error::NoTerminal => {
+            "no key: use --key-file, --passphrase-file or --passphrase-command, AR7_KEY_FILE or AR7_PASSPHRASE, or run in a \
+             terminal"
+                .to_owned()
+        }
         Error::SameName { .. } => {
             format!("{error}; store them separately, with different --into")
         }

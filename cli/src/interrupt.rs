@@ -1,6 +1,5 @@
 //! Ctrl-C and the other signals that ask the program to stop.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -21,20 +20,15 @@ impl Interrupt {
     /// The handlers need no thread, so they work even if none can be started.
     pub(crate) fn catch() -> Result<Interrupt, Failure> {
         let interrupt = Interrupt::default();
-        let registered = interrupt.register();
-        registered.map_err(|source| Failure::System { what: "signals", source })?;
-        Ok(interrupt)
-    }
-
-    fn register(&self) -> io::Result<()> {
         let status = i32::from(ErrorClass::Other.exit_code());
         for signal in [SIGINT, SIGTERM, SIGHUP] {
-            // Handlers run in the order of registration: on the first signal, this one finds the flag unset, and the
-            // next one sets it.
-            flag::register_conditional_shutdown(signal, status, Arc::clone(&self.0))?;
-            flag::register(signal, Arc::clone(&self.0))?;
+            // Handlers run in the order of registration: on the first signal, the first one finds the flag unset, and the
+            // second one sets it.
+            flag::register_conditional_shutdown(signal, status, Arc::clone(&interrupt.0))
+                .and_then(|_| flag::register(signal, Arc::clone(&interrupt.0)))
+                .map_err(|source| Failure::System { what: "signals", source })?;
         }
-        Ok(())
+        Ok(interrupt)
     }
 
     /// Returns whether a signal has arrived.

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use ar7::{Archive, Derivation, Key, Options, Transaction};
+use ar7::{Archive, Key, Options, Transaction};
+use ar7_arguments::{Common, NewSlot};
 
-use crate::arguments::{Common, Cost, NewSlot};
 use crate::exit::Failure;
 use crate::keys;
 use crate::output;
@@ -42,87 +42,61 @@ pub(crate) fn check_is_free(path: &Path) -> Result<(), Failure> {
     }
 }
 
-impl Common {
-    /// Opens an archive for reading.
-    pub(crate) fn reader(&self, path: &Path) -> Result<Archive, Failure> {
-        self.open(path, Archive::options())
-    }
+/// Opens an archive for reading.
+pub(crate) fn reader(common: &Common, path: &Path) -> Result<Archive, Failure> {
+    open(common, path, Archive::options())
+}
 
-    /// Opens an archive for writing.
-    pub(crate) fn writer(&self, path: &Path) -> Result<Archive, Failure> {
-        self.open(path, Archive::options().write(true))
-    }
+/// Opens an archive for writing.
+pub(crate) fn writer(common: &Common, path: &Path) -> Result<Archive, Failure> {
+    open(common, path, Archive::options().write(true))
+}
 
-    /// Opens an archive with options, except those that the user chose.
-    pub(crate) fn open(&self, path: &Path, options: Options) -> Result<Archive, Failure> {
-        check_exists(path)?;
-        self.open_with(path, options, &keys::existing(self)?)
-    }
+/// Opens an archive with options, except those that the user chose.
+pub(crate) fn open(common: &Common, path: &Path, options: Options) -> Result<Archive, Failure> {
+    check_exists(path)?;
+    open_with(common, path, options, &keys::existing(common)?)
+}
 
-    /// Opens an archive with a key that the caller already has.
-    pub(crate) fn open_with(
-        &self,
-        path: &Path,
-        options: Options,
-        key: &Key,
-    ) -> Result<Archive, Failure> {
-        let archive = self.apply(options).open(path, key)?;
-        for loss in archive.recovery().losses() {
-            output::warn_of(path, &loss);
+/// Opens an archive with a key that the caller already has.
+pub(crate) fn open_with(
+    common: &Common,
+    path: &Path,
+    options: Options,
+    key: &Key,
+) -> Result<Archive, Failure> {
+    let archive = common.apply(options).open(path, key)?;
+    for loss in archive.recovery().losses() {
+        output::warn_of(path, &loss);
+    }
+    let copies = archive.damaged_copies();
+    warn_at_the_end(path, Box::new(move || copies.warning()));
+    Ok(archive)
+}
+
+/// Opens an archive for writing, and creates it if it does not exist.
+pub(crate) fn writer_or_new(
+    common: &Common,
+    path: &Path,
+    slot: &NewSlot,
+) -> Result<Archive, Failure> {
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // Another process may create it first: then it is opened.
+            create(common, path, slot, Archive::options().create(true))
         }
-        let copies = archive.damaged_copies();
-        warn_at_the_end(path, Box::new(move || copies.warning()));
-        Ok(archive)
-    }
-
-    /// Opens an archive for writing, and creates it if it does not exist.
-    pub(crate) fn writer_or_new(&self, path: &Path, slot: &NewSlot) -> Result<Archive, Failure> {
-        match std::fs::metadata(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                // Another process may create it first: then it is opened.
-                self.create(path, slot, Archive::options().create(true))
-            }
-            _ => self.writer(path),
-        }
-    }
-
-    /// Creates an archive and opens it for writing.
-    pub(crate) fn create(
-        &self,
-        path: &Path,
-        slot: &NewSlot,
-        options: Options,
-    ) -> Result<Archive, Failure> {
-        self.open_with(path, slot.add_to(options)?, &keys::new(self)?)
-    }
-
-    /// Adds the user's choices to the options of an archive.
-    pub(crate) fn apply(&self, options: Options) -> Options {
-        let options = options.wait(std::time::Duration::from_secs(self.wait.into()));
-        match self.io {
-            Some(io) => options.io(io),
-            None => options,
-        }
+        _ => writer(common, path),
     }
 }
 
-impl NewSlot {
-    /// Returns the options of a new archive with this key slot.
-    pub(crate) fn options(&self) -> Result<Options, Failure> {
-        self.add_to(Archive::options())
-    }
-
-    fn add_to(&self, options: Options) -> Result<Options, Failure> {
-        Ok(options.label(&self.label).derivation(self.cost.derivation()?))
-    }
-}
-
-impl Cost {
-    /// Returns the cost of a new passphrase.
-    pub(crate) fn derivation(&self) -> Result<Derivation, Failure> {
-        let memory_kib = u32::try_from(self.memory.0 >> 10).unwrap_or(u32::MAX);
-        Ok(Derivation::new(memory_kib, self.passes, self.lanes)?)
-    }
+/// Creates an archive and opens it for writing.
+pub(crate) fn create(
+    common: &Common,
+    path: &Path,
+    slot: &NewSlot,
+    options: Options,
+) -> Result<Archive, Failure> {
+    open_with(common, path, slot.add_to(options)?, &keys::new(common)?)
 }
 
 /// Makes changes in one transaction and closes the archive. If they fail, the archive is as before.
@@ -130,11 +104,7 @@ pub(crate) fn change<T>(
     archive: Archive,
     work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let outcome = archive.begin().map_err(Failure::from).and_then(|transaction| {
-        let value = work(&transaction)?;
-        transaction.commit()?;
-        Ok(value)
-    });
+    let outcome = archive.change(work);
     finish(archive, outcome)
 }
 

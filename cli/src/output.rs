@@ -7,14 +7,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use ar7::PathText;
+use ar7_arguments::Common;
 use serde::Serialize;
 
-use crate::arguments::Common;
 use crate::exit::Failure;
-
-/// The pipe capacity in bytes to ask for: the most that Linux grants without privileges.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const PIPE_BYTES: usize = 1 << 20;
 
 /// Prints the result of a command, as [`print()`] does. A line is only a summary, which `--quiet` suppresses.
 pub(crate) fn report(
@@ -85,14 +81,6 @@ impl Output {
         let is_terminal = stdout.is_terminal();
         let writer = BufWriter::with_capacity(64 << 10, stdout);
         Output { writer, is_terminal, form, count: 0, outcome }
-    }
-
-    /// Opens standard output for large content. If it is a pipe, enlarges its buffer so that it fills up less often.
-    pub(crate) fn for_much(common: &Common) -> Output {
-        // This fails if standard output is not a pipe or the limit is lower. The capacity then stays as it is.
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        let _ = rustix::pipe::fcntl_setpipe_size(io::stdout(), PIPE_BYTES);
-        Output::new(common, false)
     }
 
     /// Begins a list, which has a name in a document.
@@ -224,13 +212,11 @@ impl Output {
         document: &impl Serialize,
         line: Option<String>,
     ) -> Result<(), Failure> {
-        match self.form {
-            Form::Lines => {
-                self.json_line(summary)?;
-                self.flush()
-            }
-            _ => self.end_with_lines(document, line),
+        if self.form == Form::Lines {
+            self.json_line(summary)?;
+            return self.flush();
         }
+        self.end_with_lines(document, line)
     }
 
     fn end_with_lines(

@@ -2,16 +2,15 @@
 //! do not disturb the bar.
 
 use std::fmt::{self, Display};
-use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ar7::Meter;
+use ar7_arguments::Common;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::arguments::Common;
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::{self, Output};
@@ -103,9 +102,10 @@ impl Progress {
         due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change).is_ok()
     }
 
-    /// Returns a reader whose bytes are counted.
-    pub(crate) fn reader<R: Read>(&self, reader: R) -> Counted<'_, R> {
-        Counted { progress: self, reader }
+    /// Counts bytes, and shows the progress.
+    pub(crate) fn advance(&self, bytes: u64) {
+        self.meter.advance(bytes);
+        self.tick();
     }
 
     /// Prints a warning or a failure, even with `--quiet`.
@@ -145,21 +145,6 @@ impl Progress {
     /// Ends the progress, and removes the bar from the terminal.
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
-    }
-}
-
-/// A reader whose bytes are counted.
-pub(crate) struct Counted<'a, R> {
-    progress: &'a Progress,
-    reader: R,
-}
-
-impl<R: Read> Read for Counted<'_, R> {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let length = self.reader.read(bytes)?;
-        self.progress.meter.advance(length as u64);
-        self.progress.tick();
-        Ok(length)
     }
 }
 

@@ -9,8 +9,9 @@ use std::path::Path;
 
 use ar7::fs::Patterns;
 use ar7::{PathText, Size};
-use ar7_cli::fuzzing::{parse_arguments, parse_stream};
+use ar7_arguments::{Arguments, BareStream};
 use ar7_registry::{Error, Receipt};
+use clap::Parser as _;
 use uuid::Uuid;
 
 use crate::unstructured::Unstructured;
@@ -95,6 +96,15 @@ pub fn cli_args(bytes: &[u8]) -> bool {
             4 => check_path(unstructured.rest()),
             _ => check_time(&mut unstructured),
         },
+    }
+}
+
+/// Parses a command line, which starts with the program's name, and returns its debug form, or the exit code and the
+/// message.
+fn parse_arguments(line: &[OsString]) -> Result<String, (i32, String)> {
+    match Arguments::try_parse_from(line) {
+        Ok(parsed) => Ok(format!("{parsed:?}")),
+        Err(error) => Err((error.exit_code(), error.to_string())),
     }
 }
 
@@ -257,8 +267,10 @@ fn check_stream(unstructured: &mut Unstructured<'_>) -> bool {
         Some(text) => slipped(text, unstructured),
         None => String::from_utf8_lossy(unstructured.rest()).into_owned(),
     };
-    check_outcome(text.as_bytes(), parse_stream(&text), expected_stream(&text), |message| {
-        message.ends_with(": expected a UUID or a number from 0 to 7")
+    let found = text.parse().map(|BareStream { id, .. }| id);
+    let found = found.map_err(|reason: &str| (2, reason.to_owned()));
+    check_outcome(text.as_bytes(), found, expected_stream(&text), |message| {
+        message == "expected a UUID or a number from 0 to 7"
     })
 }
 

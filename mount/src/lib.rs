@@ -69,6 +69,7 @@
 mod access_lists;
 mod ahead;
 mod attributes;
+mod background;
 mod changes;
 mod commits;
 mod content;
@@ -90,4 +91,5 @@ mod tests;
 mod view;
 mod writer;
 
+pub use background::{Started, enter_background, is_in_background, start_in_background};
 pub use session::{Access, Mount, Options, Unmounted, unmount};

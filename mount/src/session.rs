@@ -92,6 +92,21 @@ pub enum Unmounted {
     NoAnswer,
 }
 
+impl Unmounted {
+    /// Returns a warning for users, if something is left.
+    pub fn warning(self) -> Option<&'static str> {
+        match self {
+            Unmounted::Closed => None,
+            Unmounted::InUse => {
+                Some("programs have files open there: the archive is closed when they are done")
+            }
+            Unmounted::NoAnswer => Some(
+                "the process that serves the directory does not answer: it may still have the archive open",
+            ),
+        }
+    }
+}
+
 /// A mounted archive. Dropping it unmounts the directory.
 #[derive(Debug)]
 pub struct Mount {

@@ -44,6 +44,8 @@ impl Error {
             | Error::OtherKeys { .. }
             | Error::OutOfBounds { .. }
             | Error::PassphraseEmpty
+            | Error::PassphrasesDiffer
+            | Error::NoTerminal
             | Error::RootDirectory
             | Error::SameName { .. }
             | Error::UnknownMode { .. } => ErrorClass::Argument,

@@ -1,30 +1,26 @@
 //! Commands for the archive as a whole: `create`, `info`, `receipt` and `wipe-free`; and the files for shells and
 //! packagers, which come from the table of commands and flags: `completions` and `man`.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use ar7::{Archive, Count, Error, Receipt};
+use ar7::{Archive, Count, Error};
+use ar7_arguments::{Common, Completions, Create, Man, NoOptions, program};
 use serde_json::json;
 
-use crate::arguments::{Common, Completions, Create, Man, NoOptions, program};
 use crate::exit::Failure;
 use crate::keys;
-use crate::opened::{check_exists, check_is_free, finish};
+use crate::opened::{self, check_exists, check_is_free, finish};
 use crate::output;
 use crate::progress::Progress;
-
-/// The size of a block in bytes.
-const BLOCK_BYTES: u64 = 4096;
 
 /// Creates an empty archive.
 pub(super) fn create(common: &Common, options: &Create) -> Result<(), Failure> {
     let path = &options.archive;
     check_is_free(path)?;
     let made = Archive::options().create_new(true).kind(options.kind).streams(options.streams);
-    let archive = common.create(path, &options.slot, made)?;
+    let archive = opened::create(common, path, &options.slot, made)?;
     let id = archive.id().to_string();
     finish(archive, Ok(()))?;
     output::report(common, &json!({ "id": id }), None)
@@ -49,11 +45,11 @@ pub(super) fn man(options: &Man) -> Result<(), Failure> {
 pub(super) fn receipt(common: &Common, path: &Path, _: &NoOptions) -> Result<(), Failure> {
     check_exists(path)?;
     let key = keys::existing(common)?;
-    let receipt = match common.open_with(path, Archive::options(), &key)?.receipt() {
+    let receipt = match opened::open_with(common, path, Archive::options(), &key)?.receipt() {
         // The last writer was killed before it was certain that its commit was on disk. A new writer makes sure that it
         // is.
         Err(Error::NotSynced) => {
-            let archive = common.open_with(path, Archive::options().write(true), &key)?;
+            let archive = opened::open_with(common, path, Archive::options().write(true), &key)?;
             let receipt = archive.reclaim().and_then(|()| archive.receipt());
             finish(archive, receipt.map_err(Failure::from))?
         }
@@ -62,32 +58,18 @@ pub(super) fn receipt(common: &Common, path: &Path, _: &NoOptions) -> Result<(),
     output::print(common, &json!({ "receipt": receipt.to_string() }), [&receipt])
 }
 
-/// Parses the receipt of an argument: the line itself, or a file that contains it.
-pub(super) fn receipt_of(argument: &OsStr) -> Result<Receipt, Failure> {
-    let line = argument.to_str().filter(|text| text.starts_with(Receipt::BEGINNING));
-    let parsed = line.map_or_else(|| Receipt::read_file(argument), str::parse);
-    parsed.map_err(|error| match error {
-        Error::NotAReceipt { .. } => Failure::Receipt(error),
-        error => error.into(),
-    })
-}
-
 /// Writes good copies over bad ones. Fails if a block has no good copy.
 pub(super) fn repair(common: &Common, path: &Path, _: &NoOptions) -> Result<(), Failure> {
     check_exists(path)?;
     let repaired = common.apply(Archive::options()).repair(path, &keys::existing(common)?)?;
-    let healed = repaired.healed.iter().map(|block| (block, "written again from its copy"));
-    let lost = repaired.lost.iter().map(|block| (block, "no good copy"));
-    let lines = healed.chain(lost).map(|(block, what)| format!("block {block}: {what}"));
-    let (healed, lost) = (repaired.healed.len() as u64, repaired.lost.len() as u64);
-    let summary = format!("{} repaired, {lost} without a good copy", Count(healed, "block"));
-    output::print(common, &repaired, lines.chain((!common.quiet).then_some(summary)))?;
+    let summary = (!common.quiet).then(|| repaired.to_string());
+    output::print(common, &repaired, repaired.lines().chain(summary))?;
     Failure::check(repaired.shortfall())
 }
 
 /// Overwrites free blocks with blank blocks.
 pub(super) fn wipe_free(common: &Common, path: &Path, _: &NoOptions) -> Result<(), Failure> {
-    let archive = common.writer(path)?;
+    let archive = opened::writer(common, path)?;
     let wiped = wipe(common, &archive)?;
     finish(archive, Ok(()))?;
     output::report(common, &json!({ "wiped": wiped }), Some(wiped_text(wiped)))
@@ -97,7 +79,7 @@ pub(super) fn wipe_free(common: &Common, path: &Path, _: &NoOptions) -> Result<(
 pub(super) fn wipe(common: &Common, archive: &Archive) -> Result<u64, Failure> {
     let progress = Progress::new(common);
     let wiped = archive.wipe_free(|blocks| {
-        progress.meter.set_bytes(blocks * BLOCK_BYTES);
+        progress.meter.set_bytes(blocks * ar7::BLOCK_SIZE as u64);
         progress.tick();
     });
     progress.finish();
@@ -110,6 +92,6 @@ pub(super) fn wiped_text(blocks: u64) -> String {
 
 /// Prints facts about an archive as text or JSON.
 pub(super) fn info(common: &Common, path: &Path, _: &NoOptions) -> Result<(), Failure> {
-    let facts = common.reader(path)?.information()?;
+    let facts = opened::reader(common, path)?.information()?;
     output::print(common, &facts, [&facts])
 }

@@ -2,15 +2,14 @@
 
 use std::cell::Cell;
 use std::path::Path;
-use std::time::Duration;
 
 use ar7::{Archive, Compacted, Count, ErrorClass};
+use ar7_arguments::{Common, Compact};
 
 use super::verify::Findings;
-use crate::arguments::{Common, Compact};
 use crate::exit::Failure;
 use crate::keys;
-use crate::opened::{check_exists, check_is_free, finish};
+use crate::opened::{self, check_exists, check_is_free, finish};
 use crate::output;
 use crate::progress::Progress;
 
@@ -29,7 +28,7 @@ fn copy(common: &Common, path: &Path, new: &Path, options: &Compact) -> Result<(
     let key = keys::existing(common)?;
     let new_key = keys::other(&options.secret)?.unwrap_or_else(|| key.clone());
     let created = common.apply(options.slot.options()?);
-    let archive = common.open_with(path, Archive::options(), &key)?;
+    let archive = opened::open_with(common, path, Archive::options(), &key)?;
     let progress = Progress::stoppable(common)?;
     let compaction = archive.compact().compression(options.compression);
     let copied = compaction.copy_to(new, &new_key, created, |at| progress.flow_at(at));
@@ -45,11 +44,10 @@ fn copy(common: &Common, path: &Path, new: &Path, options: &Compact) -> Result<(
 
 /// Compacts the archive, and prints what does not open. Fails if that, or a reader, is in the way.
 fn in_place(common: &Common, path: &Path, options: &Compact) -> Result<(), Failure> {
-    let archive = common.writer(path)?;
+    let archive = opened::writer(common, path)?;
     let progress = Progress::stoppable(common)?;
     let (findings, moved) = (Findings::begin(common, false)?, Cell::new(0));
-    let wait = Duration::from_secs(common.wait.into());
-    let compaction = archive.compact().wait(wait).compression(options.compression);
+    let compaction = archive.compact().wait(common.wait()).compression(options.compression);
     let compacted = compaction.run(
         |finding| findings.add(&finding),
         |at| {

@@ -6,51 +6,38 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 
-use ar7::uuid::Uuid;
 use ar7::{
     Attributes, CommandOutput, CopyError, Error, ErrorClass, File, Mode, PathText, Polled,
     Transaction,
 };
-use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
+use ar7_arguments::{Cat, Common, Put};
 use serde::Serialize;
 
-use crate::arguments::{Cat, Common, Put};
 use crate::damages::Damages;
 use crate::exit::Failure;
-use crate::opened::change;
+use crate::opened::{self, change};
 use crate::output::{self, Output};
 use crate::progress::Progress;
-
-/// The number of reserved streams, which have the UUIDs from 0.
-const RESERVED_STREAMS: u128 = 8;
 
 /// The permissions of a new file.
 const FILE_MODE: u32 = 0o644;
 
-/// Parses the argument for a bare stream: one digit from `0` to `7` for a reserved stream, otherwise a UUID. Rejects
-/// other spellings of a number, such as `+3` or `03`.
-pub(crate) fn bare_stream(text: &str) -> Result<Uuid, Failure> {
-    match text.parse::<u128>() {
-        Ok(index) if index < RESERVED_STREAMS && text.len() == 1 => Ok(Uuid::from_u128(index)),
-        _ => Uuid::parse_str(text).map_err(|_| Failure::NotAStream { text: text.to_owned() }),
-    }
-}
-
 /// Writes entries, or part of one, to standard output.
 pub(super) fn cat(common: &Common, path: &Path, options: &Cat) -> Result<(), Failure> {
-    let snapshot = common.reader(path)?.snapshot()?;
-    let mut output = Output::for_much(common);
-    if let Some(text) = &options.stream {
-        let stream = snapshot.stream(bare_stream(text)?)?;
+    let snapshot = opened::reader(common, path)?.snapshot()?;
+    let mut output = Output::new(common, false);
+    ar7::enlarge_pipe(io::stdout());
+    if let Some(stream) = &options.stream {
+        let stream = snapshot.stream(stream.id)?;
         write(common, options, stream, &mut output)?;
     }
-    let mut damages = Damages::default();
-    let pattern = options.name.as_ref().map(Path::new);
-    let paths = pattern.map(|pattern| damages.matching(&snapshot, pattern)).transpose()?;
-    let paths = paths.unwrap_or_default();
-    if paths.len() > 1 && (options.offset.0 > 0 || options.length.is_some()) {
-        let pattern = pattern.unwrap_or(Path::new("")).to_owned();
-        return Err(Failure::SeveralMatches { pattern, count: paths.len() });
+    let (mut damages, mut paths) = (Damages::default(), Vec::new());
+    if let Some(pattern) = options.name.as_ref().map(Path::new) {
+        paths = damages.matching(&snapshot, pattern)?;
+        if paths.len() > 1 && (options.offset.0 > 0 || options.length.is_some()) {
+            let (pattern, count) = (pattern.to_owned(), paths.len());
+            return Err(Failure::SeveralMatches { pattern, count });
+        }
     }
     let is_only = paths.len() == 1 && damages.check().is_ok();
     for path in &paths {
@@ -85,7 +72,8 @@ fn write(
     file.seek(SeekFrom::Start(options.offset.0)).map_err(Error::from)?;
     let progress = Progress::of_content(common, output.is_terminal);
     progress.meter.set_total(length);
-    let copied = ar7::copy(progress.reader(file.take(length)), output.writer());
+    let copied =
+        ar7::copy_with(file.take(length), output.writer(), |bytes| progress.advance(bytes));
     progress.finish();
     copied.map(drop).map_err(|error| match error {
         CopyError::Read(error) => Error::from(error).into(),
@@ -104,17 +92,17 @@ struct Stored<'a> {
 
 /// Stores standard input or the output of a command. If it fails, the archive is as before.
 pub(super) fn put(common: &Common, options: &Put) -> Result<(), Failure> {
-    if options.command.is_empty() && is_closed(io::stdin()) {
+    if options.command.is_empty() && ar7::is_closed(io::stdin()) {
         let text = "standard input is closed: use < /dev/null to store an empty entry";
         return Err(Failure::Refused { text, code: ErrorClass::Other });
     }
-    let archive = common.writer_or_new(&options.archive, &options.slot)?;
+    let archive = opened::writer_or_new(common, &options.archive, &options.slot)?;
     let progress = Progress::stoppable(common)?;
     let stored = change(archive, |transaction| match (&options.stream, &options.name) {
-        (Some(text), _) => {
-            let stream = transaction.stream(bare_stream(text)?, Mode::READ_WRITE)?;
+        (Some(named), _) => {
+            let stream = transaction.stream(named.id, Mode::READ_WRITE)?;
             if !stream.is_empty()? && !options.force {
-                return Err(Failure::Exists { path: text.into() });
+                return Err(Failure::Exists { path: named.text.clone().into() });
             }
             store(stream, options, &progress)
         }
@@ -122,7 +110,8 @@ pub(super) fn put(common: &Common, options: &Put) -> Result<(), Failure> {
         (None, None) => Ok(0),
     });
     progress.finish();
-    let (name, stream) = (options.name.as_ref().map(PathText::new), options.stream.as_deref());
+    let name = options.name.as_ref().map(PathText::new);
+    let stream = options.stream.as_ref().map(|stream| &*stream.text);
     output::report(common, &Stored { name, stream, bytes: stored? }, None)
 }
 
@@ -142,17 +131,6 @@ fn put_entry(
     let attributes = Attributes::of_process(FILE_MODE);
     transaction.set_attributes(path, attributes).map_err(|error| error.in_entry(path))?;
     Ok(bytes)
-}
-
-/// Returns whether a standard stream was closed when the program started: the runtime opens `/dev/null` in its place,
-/// for reading and writing, which no shell does.
-fn is_closed(stream: impl AsFd) -> bool {
-    let (Ok(null), Ok(found)) = (rustix::fs::stat("/dev/null"), fstat(&stream)) else {
-        return false;
-    };
-    found.st_rdev == null.st_rdev
-        && FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
-        && fcntl_getfl(&stream).is_ok_and(|flags| flags.contains(OFlags::RDWR))
 }
 
 /// Replaces the content of a file or stream by the input. Returns the number of bytes.
@@ -179,5 +157,5 @@ fn copy(
     progress: &Progress,
 ) -> Result<u64, CopyError> {
     let polled = Polled::new(input, || progress.flow());
-    ar7::copy(progress.reader(polled), file)
+    ar7::copy_with(polled, file, |bytes| progress.advance(bytes))
 }

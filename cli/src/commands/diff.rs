@@ -4,15 +4,16 @@ use std::path::Path;
 
 use ar7::Count;
 use ar7::fs::{Compare, CompareEvent};
+use ar7_arguments::{Common, Diff};
 
-use crate::arguments::{Common, Diff};
 use crate::exit::Failure;
+use crate::opened;
 use crate::output::Output;
 use crate::progress::Progress;
 
 /// Prints the differences.
 pub(super) fn run(common: &Common, path: &Path, options: &Diff) -> Result<(), Failure> {
-    let snapshot = common.reader(path)?.snapshot()?;
+    let snapshot = opened::reader(common, path)?.snapshot()?;
     let progress = Progress::stoppable(common)?;
     let mut output = Output::new(common, options.json_lines);
     let compare = Compare::new(&options.directory).into(options.into.clone().unwrap_or_default());

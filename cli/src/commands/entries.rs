@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
-use ar7::{Attributes, Count, Error, PathText, Removal, Removed};
-use serde::Serialize;
+use ar7::{Attributes, Count, Error, Removal, Removed};
+use ar7_arguments::{Common, MakeDirectory, Move, Remove};
 use serde_json::json;
 
 use super::archive::{wipe, wiped_text};
-use crate::arguments::{Common, MakeDirectory, Move, Remove};
 use crate::exit::Failure;
-use crate::opened::{change, finish};
+use crate::opened::{self, change, finish};
 use crate::output::Output;
 use crate::progress::Progress;
 
@@ -18,14 +17,13 @@ const DIRECTORY_MODE: u32 = 0o755;
 
 /// Creates all of the directories, which belong to the user, or none of them.
 pub(super) fn mkdir(common: &Common, path: &Path, options: &MakeDirectory) -> Result<(), Failure> {
-    change(common.writer(path)?, |transaction| {
+    change(opened::writer(common, path)?, |transaction| {
         let attributes = Attributes::of_process(DIRECTORY_MODE);
         for path in &options.paths {
             let made = if options.parents {
                 transaction.create_directories_with(path, attributes)
             } else {
-                let made = transaction.create_directory(path);
-                made.and_then(|()| transaction.set_attributes(path, attributes))
+                transaction.create_directory_with(path, attributes)
             };
             made.map_err(|error| error.in_entry(path))?;
         }
@@ -36,34 +34,15 @@ pub(super) fn mkdir(common: &Common, path: &Path, options: &MakeDirectory) -> Re
 /// Moves an entry. `--force` replaces the new name, unless both are names of one file: then nothing changes, as with
 /// rename(2).
 pub(super) fn mv(common: &Common, path: &Path, options: &Move) -> Result<(), Failure> {
-    let (from, to) = (Path::new(&options.from), Path::new(&options.to));
-    change(common.writer(path)?, |transaction| {
-        // Like mv(1), move the entry into an existing directory.
-        let to = match transaction.metadata(to) {
-            Ok(found) if found.is_directory() => to.join(from.file_name().unwrap_or_default()),
-            _ => to.to_owned(),
-        };
-        let moved = if options.force {
-            transaction.rename(from, to)
-        } else {
-            transaction.rename_new(from, to)
-        };
-        Ok(moved.map_err(|error| error.in_entry(from))?)
+    change(opened::writer(common, path)?, |transaction| {
+        let moved = transaction.move_entry(&options.from, &options.to, options.force);
+        Ok(moved.map_err(|error| error.in_entry(&options.from))?)
     })
-}
-
-/// The line about an entry that was removed, with everything in it.
-#[derive(Serialize)]
-struct Line<'a> {
-    event: &'static str,
-    #[serde(flatten)]
-    name: PathText<'a>,
-    names: u64,
 }
 
 /// Removes entries and frees their blocks.
 pub(super) fn rm(common: &Common, path: &Path, options: &Remove) -> Result<(), Failure> {
-    let archive = common.writer(path)?;
+    let archive = opened::writer(common, path)?;
     let progress = Progress::stoppable(common)?;
     let mut output = Output::new(common, options.json_lines);
     let removal = archive
@@ -72,8 +51,8 @@ pub(super) fn rm(common: &Common, path: &Path, options: &Remove) -> Result<(), F
     let removed = removal.and_then(|removal| {
         removal.run(&archive, |removed| {
             removed.count_in(&progress.meter);
-            if let Removed::Entry { path, names } = removed {
-                output.event(&Line { event: "removed", name: PathText::new(path), names });
+            if let Removed::Entry { .. } = removed {
+                output.event(&removed);
             }
             progress.flow_with(&output)
         })

@@ -2,8 +2,8 @@
 
 use ar7::archive7::{ImportEvent, OldArchive};
 use ar7::{Key, PathText};
+use ar7_arguments::{Common, ImportArchive7};
 
-use crate::arguments::{Common, ImportArchive7};
 use crate::exit::Failure;
 use crate::keys;
 use crate::opened::check_is_free;

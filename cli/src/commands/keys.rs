@@ -4,12 +4,12 @@ use std::io::{self, BufRead as _, IsTerminal as _};
 use std::path::Path;
 
 use ar7::{Archive, Key, PathText};
-use serde_json::json;
-
-use crate::arguments::{
+use ar7_arguments::{
     Common, HeaderExport, HeaderImport, KeyAdd, KeyChange, KeyLabel, KeyRemove, Keygen, NoOptions,
     Rekey, Shred,
 };
+use serde_json::json;
+
 use crate::exit::Failure;
 use crate::keys;
 use crate::opened::{self, check_exists};
@@ -24,7 +24,7 @@ pub(super) fn keygen(options: &Keygen) -> Result<(), Failure> {
 /// Adds a key or passphrase.
 pub(super) fn add(common: &Common, path: &Path, options: &KeyAdd) -> Result<(), Failure> {
     let derivation = options.slot.cost.derivation()?;
-    let archive = common.writer(path)?;
+    let archive = opened::writer(common, path)?;
     let key = keys::added(&options.new)?;
     let number = archive.add_key(&key, derivation, &options.slot.label)?;
     finish(common, archive, number, "holds the new key")
@@ -32,7 +32,7 @@ pub(super) fn add(common: &Common, path: &Path, options: &KeyAdd) -> Result<(), 
 
 /// Empties a key slot.
 pub(super) fn remove(common: &Common, path: &Path, options: &KeyRemove) -> Result<(), Failure> {
-    let archive = common.writer(path)?;
+    let archive = opened::writer(common, path)?;
     archive.remove_key(options.number)?;
     finish(common, archive, options.number, "is empty")
 }
@@ -40,7 +40,7 @@ pub(super) fn remove(common: &Common, path: &Path, options: &KeyRemove) -> Resul
 /// Replaces the key in a slot: in the one that the given key opens, unless there is a number.
 pub(super) fn change(common: &Common, path: &Path, options: &KeyChange) -> Result<(), Failure> {
     let derivation = options.cost.derivation()?;
-    let archive = common.writer(path)?;
+    let archive = opened::writer(common, path)?;
     let number = options.number.unwrap_or_else(|| archive.key_slot());
     let key = keys::added(&options.new)?;
     let before = archive.keys().into_iter().find(|slot| slot.number == number);
@@ -52,7 +52,7 @@ pub(super) fn change(common: &Common, path: &Path, options: &KeyChange) -> Resul
 /// Changes the label of the slot that the given key opens.
 pub(super) fn label(common: &Common, path: &Path, options: &KeyLabel) -> Result<(), Failure> {
     let key = keys::existing(common)?;
-    let archive = common.open_with(path, Archive::options().write(true), &key)?;
+    let archive = opened::open_with(common, path, Archive::options().write(true), &key)?;
     let number = archive.relabel_key(&key, &options.label)?;
     finish(common, archive, number, "has the new label")
 }
@@ -70,7 +70,7 @@ fn finish(common: &Common, archive: Archive, number: usize, what: &str) -> Resul
 
 /// Lists the key slots in use.
 pub(super) fn list(common: &Common, path: &Path, _: &NoOptions) -> Result<(), Failure> {
-    let archive = common.reader(path)?;
+    let archive = opened::reader(common, path)?;
     let (opened, slots) = (archive.key_slot(), archive.keys());
     let lines = slots.iter().map(|slot| {
         let mark = if slot.number == opened { " (in use)" } else { "" };
@@ -87,7 +87,7 @@ pub(super) fn export_header(
     path: &Path,
     options: &HeaderExport,
 ) -> Result<(), Failure> {
-    let archive = common.reader(path)?;
+    let archive = opened::reader(common, path)?;
     archive.export_header_to(&options.file)?;
     output::report(common, &json!({ "revision": archive.header_revision() }), None)
 }
@@ -114,7 +114,7 @@ pub(super) fn rekey(common: &Common, path: &Path, options: &Rekey) -> Result<(),
     check_exists(path)?;
     let key = keys::existing(common)?;
     // The rekey repairs a damaged slot, even if it then stops or is refused.
-    drop(common.open_with(path, Archive::options(), &key)?);
+    drop(opened::open_with(common, path, Archive::options(), &key)?);
     let options = common.apply(Archive::options()).drop_other_keys(options.drop_other_keys);
     let progress = Progress::stoppable(common)?;
     let (mut done, mut total) = (0, 0);

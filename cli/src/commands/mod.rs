@@ -17,9 +17,8 @@ mod verify;
 
 use std::path::Path;
 
-#[cfg(feature = "testing")]
-pub(crate) use self::content::bare_stream;
-use crate::arguments::{Arguments, Command, Header, Key};
+use ar7_arguments::{Arguments, Command, Header, Key};
+
 use crate::exit::Failure;
 use crate::opened::print_warnings;
 

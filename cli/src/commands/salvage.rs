@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 
 use ar7::{SalvageOutcome, Salvaged};
+use ar7_arguments::{Common, Salvage};
 
-use crate::arguments::{Common, Salvage};
 use crate::exit::Failure;
 use crate::keys;
 use crate::opened::{check_exists, check_is_free};

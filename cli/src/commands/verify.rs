@@ -4,18 +4,18 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use ar7::{Archive, Count, Damage, Error, Finding, Io, PathText};
-use serde::Serialize;
+use ar7_arguments::{Common, Verify};
+use serde_json::json;
 
-use super::archive::receipt_of;
-use crate::arguments::{Common, Verify};
 use crate::exit::Failure;
+use crate::opened;
 use crate::output::Output;
 use crate::progress::Progress;
 
 /// Verifies the archive. Positioned reads are the default, because they report a bad sector as a finding.
 pub(super) fn run(common: &Common, path: &Path, options: &Verify) -> Result<(), Failure> {
-    let receipt = options.receipt.as_deref().map(receipt_of).transpose()?;
-    let archive = common.open(path, Archive::options().io(Io::File))?;
+    let receipt = options.receipt()?;
+    let archive = opened::open(common, path, Archive::options().io(Io::File))?;
     if let Some(receipt) = receipt {
         archive.check_receipt(&receipt)?;
     }
@@ -64,15 +64,9 @@ impl Findings {
     pub(super) fn end(self, archive: &Archive) -> Result<Output, Failure> {
         let (mut list, damage, _) = self.0.into_inner();
         for path in damage.paths(&archive.snapshot()?)? {
-            let affected = Affected { affected: PathText::new(&path) };
-            list.add(&affected, |_| Some(format!("affected: {}", PathText::new(&path))));
+            let path = PathText::new(&path);
+            list.add(&json!({ "affected": path }), |_| Some(format!("affected: {path}")));
         }
         Ok(list)
     }
-}
-
-/// An entry that findings affect.
-#[derive(Serialize)]
-struct Affected<'a> {
-    affected: PathText<'a>,
 }

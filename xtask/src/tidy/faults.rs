@@ -13,7 +13,7 @@ use super::rust::{each_level, ident, is_test_file, line_of, test_lines};
 const DECLARATION: &str = "engine/src/planted.rs";
 
 /// The crates of the product.
-const PRODUCT: [&str; 3] = ["engine/src/", "registry/src/", "cli/src/"];
+const PRODUCT: [&str; 4] = ["engine/src/", "registry/src/", "arguments/src/", "cli/src/"];
 
 /// The declared faults, and every identifier in the product's code.
 #[derive(Default)]

@@ -9,10 +9,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ar7-engine", &[]),
     ("ar7-registry", &["ar7-engine"]),
     ("ar7", &["ar7-engine", "ar7-registry"]),
+    ("ar7-arguments", &["ar7"]),
     ("ar7-mount", &["ar7", "ar7-engine", "ar7-registry"]),
-    ("ar7-cli", &["ar7", "ar7-mount", "ar7-engine", "ar7-registry"]),
+    ("ar7-cli", &["ar7", "ar7-arguments", "ar7-mount", "ar7-engine", "ar7-registry"]),
     ("xtask", &[]),
-    ("ar7-fuzz", &["ar7", "ar7-engine", "ar7-registry", "ar7-cli", "xtask"]),
+    ("ar7-fuzz", &["ar7", "ar7-arguments", "ar7-engine", "ar7-registry", "xtask"]),
     ("ar7-benches", &["ar7-engine", "ar7-registry", "xtask"]),
 ];
 

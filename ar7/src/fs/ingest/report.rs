@@ -56,6 +56,21 @@ impl IngestEvent<'_> {
         }
     }
 
+    /// Returns a line for users about an entry that was left out, unless a pattern asked for that, or that would be stored
+    /// or removed without a preview.
+    pub fn note(&self, is_preview: bool) -> Option<String> {
+        let IngestEvent::Entry { path, outcome } = self else { return None };
+        let path = path.to_path();
+        let path = PathText::new(&path);
+        match outcome {
+            Outcome::LeftOut(SkipReason::Excluded) => None,
+            Outcome::LeftOut(reason) => Some(format!("skipped {path}: {reason}")),
+            Outcome::Added | Outcome::Changed if is_preview => Some(format!("would store {path}")),
+            Outcome::Removed if is_preview => Some(format!("would remove {path}")),
+            _ => None,
+        }
+    }
+
     /// Returns a warning for users if an entry is not stored as it is.
     pub fn warning(&self) -> Option<String> {
         let IngestEvent::Entry { path, outcome } = self else { return None };

@@ -1,4 +1,24 @@
-//! The table of commands and flags. The parser, the help, the manual and the completions are generated from it.
+//! The table of commands and flags of `ar7`, and what they mean to the library. The parser, the help, the manual and
+//! the completions are generated from it.
+//!
+//! Each command has a type with its options. What the library needs for it (builders, patterns, sources of keys, costs)
+//! comes from methods of that type, so a program that offers the same options parses them in the same way. This crate
+//! prints nothing, and opens no archive.
+
+// No argument may make the parser panic.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::print_stderr,
+        clippy::print_stdout,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 mod entries;
 mod keys;
@@ -9,18 +29,18 @@ mod trees;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ar7::archive7::Unrecorded;
-use ar7::{Compression, Io, Kind};
+use ar7::{Compression, Io, Kind, Options, Receipt, Result};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-pub(crate) use self::entries::*;
-pub(crate) use self::keys::*;
+pub use self::entries::*;
+pub use self::keys::*;
 #[cfg(all(feature = "mount", target_os = "linux"))]
-pub(crate) use self::mount::*;
-pub(crate) use self::trees::*;
-use crate::exit::Failure;
+pub use self::mount::*;
+pub use self::trees::*;
 
 /// The commands by task, as the help lists them.
 const TASKS: &[(&str, &str)] = &[
@@ -41,7 +61,7 @@ const ABOUT_HELP: &str = "Print this message or the help of the given subcommand
 /// Returns the parser. Its help lists the commands by task.
 ///
 /// It is not built here: that takes longer than opening a small archive, and parsing builds what it needs.
-pub(crate) fn program() -> clap::Command {
+pub fn program() -> clap::Command {
     let program = Arguments::command();
     let style = program.get_styles();
     let (header, literal) = (style.get_header(), style.get_literal());
@@ -81,40 +101,59 @@ Example: ar7 keygen key && ar7 --key-file key ingest backup.ar7 documents
 Exit codes: 0 done; 1 other failure, or diff found differences; 2 usage; 3 wrong key; 4 damaged or tampered; 5 locked by another process; \
 6 format newer than this program; 7 no space; 8 done, but some inputs could not be read; 9 readers of older commits hold too \
 many blocks.")]
-pub(crate) struct Arguments {
+pub struct Arguments {
+    /// The options that every command accepts.
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub common: Common,
+    /// The command.
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub command: Command,
 }
 
 /// Flags that every command accepts.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Common options")]
-pub(crate) struct Common {
+pub struct Common {
+    /// The source of the key.
     #[command(flatten)]
-    pub(crate) key: KeyFlags,
+    pub key: KeyFlags,
     /// How to read the archive: memory map or positioned reads [default: map; verify: file]
     #[arg(long, global = true, value_name = "METHOD", value_parser = one_of(Io::ALL, Io::name))]
-    pub(crate) io: Option<Io>,
+    pub io: Option<Io>,
     /// Wait up to SECONDS for another process to unlock the archive
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 0)]
-    pub(crate) wait: u32,
+    pub wait: u32,
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
-    pub(crate) json: bool,
+    pub json: bool,
     /// Without a terminal, print a line of progress every SECONDS
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30,
         value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) progress: u32,
+    pub progress: u32,
     /// Suppress progress and summaries (errors are still printed)
     #[arg(long, short, global = true)]
-    pub(crate) quiet: bool,
+    pub quiet: bool,
+}
+
+impl Common {
+    /// Adds the user's choices to the options of an archive.
+    pub fn apply(&self, options: Options) -> Options {
+        let options = options.wait(self.wait());
+        match self.io {
+            Some(io) => options.io(io),
+            None => options,
+        }
+    }
+
+    /// Returns how long to wait for another process.
+    pub fn wait(&self) -> Duration {
+        Duration::from_secs(self.wait.into())
+    }
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub enum Command {
     /// Create a key file of 32 random bytes
     #[command(after_help = "Example: ar7 keygen key")]
     Keygen(Keygen),
@@ -232,7 +271,7 @@ that blocks do not open; they stay where they are, and --to makes no new archive
 
 /// A command on an existing archive.
 #[derive(Debug, Args)]
-pub(crate) struct On<T: Args> {
+pub struct On<T: Args> {
     /// The archive
     archive: PathBuf,
     #[command(flatten)]
@@ -240,62 +279,81 @@ pub(crate) struct On<T: Args> {
 }
 
 impl<T: Args> On<T> {
-    /// Runs a command. Also returns the path of the archive.
-    pub(crate) fn run(
+    /// Calls a function with the archive and the options. Also returns the path of the archive.
+    pub fn run<R>(
         &self,
         common: &Common,
-        command: fn(&Common, &Path, &T) -> Result<(), Failure>,
-    ) -> (&Path, Result<(), Failure>) {
+        command: impl FnOnce(&Common, &Path, &T) -> R,
+    ) -> (&Path, R) {
         (&self.archive, command(common, &self.archive, &self.options))
     }
 }
 
 /// The options of a command without options.
 #[derive(Debug, Args)]
-pub(crate) struct NoOptions {}
+pub struct NoOptions {}
 
+/// The options of `create`.
 #[derive(Debug, Args)]
-pub(crate) struct Create {
+pub struct Create {
     /// Archive to create; an existing file is never overwritten
-    pub(crate) archive: PathBuf,
+    pub archive: PathBuf,
     /// Kind of archive: one stream, a fixed set of streams, or files and any number of streams
     #[arg(long, default_value = "dynamic", value_parser = one_of(Kind::ALL, Kind::name))]
-    pub(crate) kind: Kind,
+    pub kind: Kind,
     /// Number of streams in a fixed archive
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
-    pub(crate) streams: u32,
+    pub streams: u32,
+    /// The new key slot.
     #[command(flatten)]
-    pub(crate) slot: NewSlot,
+    pub slot: NewSlot,
 }
 
+/// The options of `verify`.
 #[derive(Debug, Args)]
-pub(crate) struct Verify {
+pub struct Verify {
     /// Also fail if the archive is older than this receipt or a fork
     #[arg(long, value_name = "LINE|FILE")]
-    pub(crate) receipt: Option<OsString>,
+    pub receipt: Option<OsString>,
     /// Open every block, but do not decompress what is in them
     #[arg(long)]
-    pub(crate) quick: bool,
+    pub quick: bool,
     /// Print one JSON document for each finding, in a line
     #[arg(long)]
-    pub(crate) json_lines: bool,
+    pub json_lines: bool,
 }
 
+/// The options of `compact`.
 #[derive(Debug, Args)]
 #[command(mut_args(requires_to))]
-pub(crate) struct Compact {
+pub struct Compact {
     /// Leave the archive as it is, and copy everything to this new one, in the order of the names
     #[arg(long, value_name = "NEW")]
-    pub(crate) to: Option<PathBuf>,
+    pub to: Option<PathBuf>,
     /// Compress files and shared blocks that become smaller, and remember how: auto, fast, best, or zstd:N with a level N
     /// from 1 to 19; or none, for new files only [default: as the archive remembers, and only files of up to
     /// 16 MiB]
     #[arg(long, value_name = "METHOD")]
-    pub(crate) compression: Option<Compression>,
+    pub compression: Option<Compression>,
+    /// The key of the new archive.
     #[command(flatten)]
-    pub(crate) secret: NewSecret,
+    pub secret: NewSecret,
+    /// The new key slot.
     #[command(flatten)]
-    pub(crate) slot: NewSlot,
+    pub slot: NewSlot,
+}
+
+impl Verify {
+    /// Returns the receipt: the argument is its line, or a file that contains it.
+    pub fn receipt(&self) -> Result<Option<Receipt>> {
+        self.receipt
+            .as_deref()
+            .map(|argument| {
+                let line = argument.to_str().filter(|text| text.starts_with(Receipt::BEGINNING));
+                line.map_or_else(|| Receipt::read_file(argument), str::parse)
+            })
+            .transpose()
+    }
 }
 
 /// Makes the options of the new archive require one.
@@ -304,47 +362,54 @@ fn requires_to(argument: clap::Arg) -> clap::Arg {
     if is_of_new { argument.requires("to") } else { argument }
 }
 
+/// The options of `salvage`.
 #[derive(Debug, Args)]
-pub(crate) struct Salvage {
+pub struct Salvage {
     /// The damaged archive, which is not changed
-    pub(crate) archive: PathBuf,
+    pub archive: PathBuf,
     /// Archive to create; an existing file is never overwritten
-    pub(crate) new: PathBuf,
+    pub new: PathBuf,
     /// File written by `header export`, in case both copies of the header are destroyed
     #[arg(long, value_name = "FILE")]
-    pub(crate) header: Option<PathBuf>,
+    pub header: Option<PathBuf>,
+    /// The key of the new archive.
     #[command(flatten)]
-    pub(crate) secret: NewSecret,
+    pub secret: NewSecret,
+    /// The new key slot.
     #[command(flatten)]
-    pub(crate) slot: NewSlot,
+    pub slot: NewSlot,
 }
 
+/// The options of `import-archive7`.
 #[derive(Debug, Args)]
-pub(crate) struct ImportArchive7 {
+pub struct ImportArchive7 {
     /// Archive of the Python module; it is only read
-    pub(crate) old: PathBuf,
+    pub old: PathBuf,
     /// Archive to create; an existing file is never overwritten
-    pub(crate) new: PathBuf,
+    pub new: PathBuf,
     /// File with the 32-byte key of OLD
     #[arg(long, value_name = "FILE")]
-    pub(crate) old_key_file: PathBuf,
+    pub old_key_file: PathBuf,
     /// What OLD is if it has one special stream: its content, or recycled blocks. The file does not say it
     #[arg(long, default_value = "single", value_parser = one_of(Unrecorded::ALL, Unrecorded::name))]
-    pub(crate) kind: Unrecorded,
+    pub kind: Unrecorded,
+    /// The new key slot.
     #[command(flatten)]
-    pub(crate) slot: NewSlot,
+    pub slot: NewSlot,
 }
 
+/// The options of `completions`.
 #[derive(Debug, Args)]
-pub(crate) struct Completions {
+pub struct Completions {
     /// The shell
-    pub(crate) shell: clap_complete::Shell,
+    pub shell: clap_complete::Shell,
 }
 
+/// The options of `man`.
 #[derive(Debug, Args)]
-pub(crate) struct Man {
+pub struct Man {
     /// Directory to write to; created if it does not exist
-    pub(crate) directory: PathBuf,
+    pub directory: PathBuf,
 }
 
 #[cfg(test)]

@@ -1,74 +1,137 @@
 //! The options of `ingest`, `extract` and `diff`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use ar7::fs::{Overwrite, Sparse};
-use ar7::{Compression, Size};
+use ar7::fs::{Overwrite, Patterns, Sparse, read_list, read_patterns};
+use ar7::{Compression, Error, Size, Snapshot};
 use clap::{ArgMatches, Args, FromArgMatches};
 
-use super::{NewSlot, one_of};
+use crate::{NewSlot, one_of};
 
+/// The options of `ingest`.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each field is an independent flag")]
-pub(crate) struct Ingest {
+pub struct Ingest {
     /// The archive; created if it does not exist
-    pub(crate) archive: PathBuf,
+    pub archive: PathBuf,
     /// Files and directories to store, each under its last path component; PATH/. stores the contents of PATH
     #[arg(required_unless_present = "files_from", value_name = "PATH")]
-    pub(crate) paths: Vec<PathBuf>,
+    pub paths: Vec<PathBuf>,
     /// Also store the paths listed in FILE, one a line, or each ended by a NUL; - reads standard input
     #[arg(long, value_name = "FILE")]
-    pub(crate) files_from: Vec<PathBuf>,
+    pub files_from: Vec<PathBuf>,
     /// Directory in the archive to store into; created if it does not exist
     #[arg(long, value_name = "NAME")]
-    pub(crate) into: Option<OsString>,
+    pub into: Option<OsString>,
     /// Remove entries from the archive that the source no longer has
     #[arg(long)]
-    pub(crate) delete: bool,
+    pub delete: bool,
+    /// The patterns.
     #[command(flatten)]
-    pub(crate) selection: Selection,
+    pub selection: Selection,
     /// Skip the contents of directories that have a CACHEDIR.TAG
     #[arg(long, help_heading = "Selection")]
-    pub(crate) exclude_caches: bool,
+    pub exclude_caches: bool,
     /// Skip what is on another file system than PATH
     #[arg(long, short = 'x', help_heading = "Selection")]
-    pub(crate) one_file_system: bool,
+    pub one_file_system: bool,
     /// Compare the content of every file with what is stored
     #[arg(long, help_heading = "Changes")]
-    pub(crate) checksum: bool,
+    pub checksum: bool,
     /// Do not take a different change time for a change
     #[arg(long, help_heading = "Changes")]
-    pub(crate) ignore_ctime: bool,
+    pub ignore_ctime: bool,
     /// Do not take a different inode number for a change
     #[arg(long, help_heading = "Changes")]
-    pub(crate) ignore_inode: bool,
+    pub ignore_inode: bool,
     /// Number of reader threads [default: number of processors, at most 8]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub(crate) jobs: Option<u16>,
+    pub jobs: Option<u16>,
     /// How to compress, now and later: auto, none, fast, best, or zstd:N with a level N from 1 to 19 [default: as before]
     #[arg(long, value_name = "METHOD")]
-    pub(crate) compression: Option<Compression>,
+    pub compression: Option<Compression>,
     /// Commit after every SIZE bytes
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
-    pub(crate) checkpoint: Size,
+    pub checkpoint: Size,
     /// Print what would be stored without storing it
     #[arg(long)]
-    pub(crate) dry_run: bool,
+    pub dry_run: bool,
     /// Print a JSON document for each entry, one a line
     #[arg(long)]
-    pub(crate) json_lines: bool,
+    pub json_lines: bool,
+    /// The new key slot.
     #[command(flatten)]
-    pub(crate) slot: NewSlot,
+    pub slot: NewSlot,
+}
+
+impl Ingest {
+    /// Returns the ingest that the options ask for. Reads the lists in files.
+    pub fn builder(&self) -> ar7::Result<ar7::fs::Ingest<'static>> {
+        let ingest = ar7::fs::Ingest::new()
+            .into(self.into.clone().unwrap_or_default())
+            .exclude(self.selection.patterns()?)
+            .one_file_system(self.one_file_system)
+            .exclude_caches(self.exclude_caches)
+            .ignore_ctime(self.ignore_ctime)
+            .ignore_inode(self.ignore_inode)
+            .checksum(self.checksum)
+            .delete(self.delete)
+            .jobs(self.jobs.map(usize::from))
+            .checkpoint(self.checkpoint.0)
+            .compression(self.compression);
+        let mut ingest = self.paths.iter().fold(ingest, ar7::fs::Ingest::path);
+        for file in &self.files_from {
+            ingest = read_from(file, read_list)?.into_iter().fold(ingest, ar7::fs::Ingest::path);
+        }
+        Ok(ingest)
+    }
+}
+
+/// Reads the list in a file. `-` is standard input.
+fn read_from(
+    file: &Path,
+    read: impl FnOnce(Box<dyn io::Read>) -> io::Result<Vec<OsString>>,
+) -> ar7::Result<Vec<OsString>> {
+    let (path, list) = if file == Path::new("-") {
+        (Path::new("standard input"), read(Box::new(io::stdin().lock())))
+    } else {
+        (file, File::open(file).and_then(|file| read(Box::new(file))))
+    };
+    list.map_err(|error| Error::Io {
+        operation: "read",
+        path: Some(path.to_owned()),
+        source: error.into(),
+    })
 }
 
 /// The patterns of `ingest` in the order of the command line. The last one that matches decides.
 #[derive(Debug)]
-pub(crate) struct Selection(pub(crate) Vec<Selected>);
+pub struct Selection(Vec<Selected>);
+
+impl Selection {
+    fn patterns(&self) -> ar7::Result<Patterns> {
+        let mut patterns = Vec::new();
+        for selected in &self.0 {
+            match selected {
+                Selected::Exclude(pattern) => patterns.push(pattern.clone()),
+                Selected::ExcludeFrom(file) => patterns.extend(read_from(file, read_patterns)?),
+                Selected::Include(pattern) => {
+                    let mut negated = OsString::from("!");
+                    negated.push(pattern);
+                    patterns.push(negated);
+                }
+            }
+        }
+        Patterns::new(patterns)
+    }
+}
 
 /// A pattern, or a file with patterns.
 #[derive(Debug)]
-pub(crate) enum Selected {
+enum Selected {
     Exclude(OsString),
     ExcludeFrom(PathBuf),
     Include(OsString),
@@ -117,53 +180,70 @@ impl Args for Selection {
     }
 }
 
+/// The options of `extract`.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each field is an independent flag")]
-pub(crate) struct Extract {
+pub struct Extract {
     /// Entries to restore, each under its last path component, or globs for their paths [default: all]
     #[arg(value_name = "PATH|GLOB")]
-    pub(crate) paths: Vec<OsString>,
+    pub paths: Vec<OsString>,
     /// Directory to restore into; created if it does not exist
     #[arg(long, value_name = "DIR")]
-    pub(crate) to: PathBuf,
+    pub to: PathBuf,
     /// Skip matching entries
     #[arg(long, value_name = "GLOB")]
-    pub(crate) exclude: Vec<OsString>,
+    pub exclude: Vec<OsString>,
     /// Restore each entry under its whole path
     #[arg(long)]
-    pub(crate) whole_paths: bool,
+    pub whole_paths: bool,
     /// Which existing files and links to replace; directories are merged, but refuse stops if anything exists
     #[arg(long, value_name = "WHEN", default_value = "refuse",
         value_parser = one_of(Overwrite::ALL, Overwrite::name))]
-    pub(crate) overwrite: Overwrite,
+    pub overwrite: Overwrite,
     /// Replace existing files and links, and merge directories; the same as --overwrite always
     #[arg(long, conflicts_with = "overwrite")]
-    pub(crate) force: bool,
+    pub force: bool,
     /// Also restore set-user-id and set-group-id bits where the owner is the stored one, and as root also capabilities,
     /// devices and system attributes
     #[arg(long)]
-    pub(crate) preserve_special: bool,
+    pub preserve_special: bool,
     /// Also restore owner and group
     #[arg(long)]
-    pub(crate) preserve_owner: bool,
+    pub preserve_owner: bool,
     /// Where to leave holes: for 64 KiB of zeros or more, for each block of 4 KiB, or nowhere
     #[arg(long, value_name = "WHEN", default_value = "auto",
         value_parser = one_of(Sparse::ALL, Sparse::name))]
-    pub(crate) sparse: Sparse,
+    pub sparse: Sparse,
     /// Print one JSON document a line: what happened to each entry, and a summary
     #[arg(long)]
-    pub(crate) json_lines: bool,
+    pub json_lines: bool,
 }
 
+impl Extract {
+    /// Returns the extraction from a snapshot that the options ask for.
+    pub fn builder<'a>(&self, snapshot: &Snapshot) -> ar7::Result<ar7::fs::Extract<'a>> {
+        let extract = ar7::fs::Extract::new()
+            .to(&self.to)
+            .exclude(Patterns::new(&self.exclude)?)
+            .overwrite(if self.force { Overwrite::Always } else { self.overwrite })
+            .sparse(self.sparse)
+            .whole_paths(self.whole_paths)
+            .preserve_owner(self.preserve_owner)
+            .preserve_special(self.preserve_special);
+        extract.select(snapshot, &self.paths)
+    }
+}
+
+/// The options of `diff`.
 #[derive(Debug, Args)]
-pub(crate) struct Diff {
+pub struct Diff {
     /// Directory to compare with the entry of the same name; DIR/. is compared with what contains that entry
     #[arg(value_name = "DIR")]
-    pub(crate) directory: PathBuf,
+    pub directory: PathBuf,
     /// Directory in the archive that the entry is in, as for `ingest`
     #[arg(long, value_name = "NAME")]
-    pub(crate) into: Option<OsString>,
+    pub into: Option<OsString>,
     /// Print one JSON document a line: each difference, and a summary
     #[arg(long)]
-    pub(crate) json_lines: bool,
+    pub json_lines: bool,
 }
