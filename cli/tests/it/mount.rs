@@ -6,6 +6,8 @@ use std::os::unix::fs::{
 };
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{RwLock, mpsc};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::common::{Bench, set_time, tree};
@@ -41,6 +43,33 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.bench.line("unmount mount --lazy");
+    }
+}
+
+/// Held while all file systems are synced, and alone while a process that serves one of them is stopped.
+static SYNCS: RwLock<()> = RwLock::new(());
+
+/// A process that is stopped until this is dropped, and for two minutes at most.
+struct Stopped(Option<(mpsc::Sender<()>, JoinHandle<()>)>);
+
+impl Stopped {
+    fn new(process: rustix::process::Pid) -> Stopped {
+        rustix::process::kill_process(process, rustix::process::Signal::STOP).expect("stopped");
+        let (end, ended) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let _ = ended.recv_timeout(Duration::from_secs(120));
+            let _ = rustix::process::kill_process(process, rustix::process::Signal::CONT);
+        });
+        Stopped(Some((end, thread)))
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        if let Some((end, thread)) = self.0.take() {
+            drop(end);
+            let _ = thread.join();
+        }
     }
 }
 
@@ -373,9 +402,11 @@ fn a_lazy_unmount_does_not_wait_for_a_process_that_does_not_answer() {
     let Some(place) = Place::mount(&bench, "") else { return };
     fs::write(place.path.join("file"), "written").expect("a file");
     let process = server(&place.path);
-    rustix::process::kill_process(process, rustix::process::Signal::STOP).expect("stopped");
+    // A sync of all file systems would wait for the process, and the kernel's unmounting for that sync.
+    let _turn = SYNCS.write();
+    let stopped = Stopped::new(process);
     let unmounted = bench.line("unmount mount --lazy");
-    rustix::process::kill_process(process, rustix::process::Signal::CONT).expect("continued");
+    drop(stopped);
     assert_eq!(unmounted.code, 0, "{}", unmounted.stderr);
     assert!(unmounted.stderr.contains("does not answer"), "{}", unmounted.stderr);
     ends(process);
@@ -412,7 +443,9 @@ fn a_user_without_privileges_keeps_every_time_of_a_file() {
     let mut input = writing.stdin.take().expect("a pipe");
     std::io::Write::write_all(&mut input, b"c").expect("written");
     std::thread::sleep(Duration::from_secs(1));
+    let turn = SYNCS.read();
     rustix::fs::sync();
+    drop(turn);
     let times = "stat -c '%n %y' mount/copied mount/open mount/touched";
     let before = run(times);
     assert_eq!(before.matches("2001-02-03 04:05:06.123456789").count(), 2, "{before}");
