@@ -36,6 +36,26 @@ fn directories_that_their_owner_may_not_change_are_restored_over() {
     assert_eq!(tree(&bench.path("out/src")), whole);
 }
 
+/// Only the superuser can give a directory to another user.
+#[test]
+fn a_directory_that_everybody_may_change_is_restored_into_though_it_belongs_to_another_user() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.write("src/f", "content");
+    bench.ok("ingest a.ar7 src");
+    let there = bench.path("out/src");
+    fs::create_dir_all(&there).expect("a directory");
+    fs::set_permissions(&there, fs::Permissions::from_mode(0o577)).expect("a mode");
+    std::os::unix::fs::chown(&there, Some(5000), Some(5000)).expect("another owner");
+    let line = ["extract", "a.ar7", "--to", "out", "--overwrite", "never"];
+    let ran = output(bench.without_privileges().args(line));
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(fs::read(there.join("f")).expect("restored"), b"content");
+    assert_eq!(fs::metadata(&there).expect("a directory").permissions().mode() & 0o7777, 0o577);
+}
+
 #[test]
 fn overwrite_selects_which_files_are_replaced() {
     let bench = Bench::new();

@@ -22,6 +22,10 @@ fn each_entry_has_a_line_that_says_what_happened_to_it() {
     bench.write("src/new", "3");
     bench.write("src/left.tmp", "4");
     std::fs::remove_file(bench.path("src/gone")).expect("removed");
+    let planned = bench.ok("ingest --dry-run --delete --exclude *.tmp a.ar7 src").stderr;
+    for line in ["would store src/changed\n", "would remove src/gone\n", "would store src/new\n"] {
+        assert!(planned.contains(line), "{planned}");
+    }
     let ran = bench.ok("ingest --json-lines --delete --exclude *.tmp a.ar7 src");
     let pair = |event: &str, name: &str| (event.to_owned(), name.to_owned());
     let expected = [

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -129,15 +130,24 @@ fn an_interrupted_extraction_reports_how_much_it_restored() {
         bench.write(&format!("src/{number}"), vec![5; 20_000]);
     }
     bench.ok("ingest a.ar7 src");
-    let ran = interrupted_in_time(&bench, "extract a.ar7 --to out --force");
+    // Interrupted as soon as there is a file. A busy machine may deliver the signal after the last one.
+    let mut runs = (0..100).map(|number| {
+        let mut command = bench.command();
+        command.args(["extract", "a.ar7", "--to", &number.to_string()]);
+        let child = spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+        let (first, begin) = (bench.path(&format!("{number}/src/0")), Instant::now());
+        while !first.exists() && begin.elapsed() < Duration::from_secs(60) {
+            std::thread::yield_now();
+        }
+        interrupt(&child);
+        Ran::new(child.wait_with_output().expect("the program ends"))
+    });
+    let ran = runs.find(|ran| ran.code != 0).expect("a run that is interrupted before it ends");
     let progress = ran.stderr.strip_prefix("ar7: a.ar7: interrupted: ").expect("the reason");
-    let [entries, "entries,", bytes, "bytes", "restored"] =
-        progress.split_whitespace().collect::<Vec<_>>()[..]
-    else {
-        panic!("{progress}");
-    };
+    let words: Vec<&str> = progress.split_whitespace().collect();
+    let [entries, _, bytes, "bytes", "restored"] = words[..] else { panic!("{progress}") };
     let (entries, bytes): (u64, u64) = (entries.parse().unwrap(), bytes.parse().unwrap());
-    assert!(entries < 301 && bytes / 20_000 <= 300, "{progress}");
+    assert!(entries <= 300 && (20_000..=6_000_000).contains(&bytes), "{progress}");
 }
 
 #[test]

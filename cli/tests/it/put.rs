@@ -29,6 +29,19 @@ fn the_output_of_a_command_becomes_the_entry() {
 }
 
 #[test]
+fn an_input_that_cannot_be_read_is_named_and_leaves_the_old_entry() {
+    let bench = Bench::new();
+    bench.write("old", "old");
+    bench.ok("ingest a.ar7 old");
+    let mut command = bench.command();
+    command.stdin(fs::File::open(bench.path("")).expect("a directory"));
+    let ran = output(command.args(["put", "a.ar7", "old", "--force"]));
+    assert_eq!(ran.stderr, "ar7: standard input: Is a directory (os error 21)\n");
+    assert_ne!(ran.code, 0);
+    assert_eq!(bench.ok("cat a.ar7 old").text(), "old");
+}
+
+#[test]
 fn a_command_that_fails_leaves_the_old_entry() {
     let bench = Bench::new();
     bench.write("old", "old");

@@ -169,6 +169,9 @@ mod tests {
                             Tree::directory(&directory, &name, &status, <[_; 2]>::default());
                         let names = steps.list(&entered).unwrap();
                         steps.enter(entered, names);
+                        if name == "skipped" {
+                            steps.skip();
+                        }
                     }
                 }
                 Step::End { directory, outcome } => {
@@ -185,18 +188,21 @@ mod tests {
 
     #[test]
     fn every_entry_is_visited_once_in_order_however_few_names_fit_in_memory() {
+        const LEVELS: usize = 12;
         let folder = tempfile::tempdir().unwrap();
         let mut directory = folder.path().join("w");
-        for _ in 0..5 {
+        for _ in 0..LEVELS {
             fs::create_dir(&directory).unwrap();
             for name in 0..12 {
                 fs::write(directory.join(format!("file {name}")), "").unwrap();
             }
+            fs::create_dir(directory.join("skipped")).unwrap();
+            fs::write(directory.join("skipped/file"), "").unwrap();
             directory.push("file 4, a directory");
         }
         let (expected, _) = visited(folder.path(), NAMES_BYTES);
-        assert_eq!(expected.len(), 2 * 5 + 5 * 12 + 1);
-        for names_bytes_max in [1, 64, 200, 1000] {
+        assert_eq!(expected.len(), LEVELS * (2 + 12 + 1) + 1);
+        for names_bytes_max in [1, 64, 200, 300, 500, 1000] {
             let (paths, most) = visited(folder.path(), names_bytes_max);
             assert_eq!(paths, expected, "{names_bytes_max}");
             // A list has one name at least. The deepest one is read before the others are forgotten.
