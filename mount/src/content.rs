@@ -12,6 +12,7 @@ use crate::handles::lock;
 use crate::inodes::{
     Change, changed_extended, drop_capabilities, existing, modified_now, without_privileges,
 };
+use crate::metadata::Wanted;
 use crate::open_file::{Content, OpenFile, Orphan};
 use crate::space::{CONTENT_BYTES, has_room};
 use crate::writer::{Need, Writer};
@@ -112,50 +113,51 @@ impl Writer {
         kills: bool,
     ) -> Result<(), Errno> {
         self.change(Need::Room(bytes.len()), |names| {
-            self.begin_content(number, kills)?;
             self.with_content(number, |content| {
-                if self.stays_packed(content, names, number)?
-                    && names.write_packed(number, Some(offset), bytes)?
-                {
+                let write = || names.write_packed(number, Some(offset), bytes);
+                if self.change_packed(content, names, number, kills, write)? {
                     return Ok(());
                 }
-                let was_packed = is_packed(content, names, number)?;
-                let stream = self.writable(content, names, number)?;
-                let gap = offset.saturating_sub(stream.len()?);
-                if gap > 0 || was_packed {
-                    self.check_added(gap.saturating_add(bytes.len() as u64))?;
-                }
+                self.check_content(content, names, number, |length, is_packed| {
+                    let gap = offset.saturating_sub(length);
+                    let is_counted = gap > 0 || is_packed;
+                    if is_counted { gap.saturating_add(bytes.len() as u64) } else { 0 }
+                })?;
+                self.begin_content(content, names, number, kills)?;
+                let stream = content.writable(&self.archive, names, number)?;
                 Ok(stream.write_at(offset, bytes)?)
             })
         })
     }
 
-    /// Sets the length of a file. Added bytes are zeros, which take space like any others.
+    /// Sets the length of a file, and attributes, in one change. Added bytes are zeros, which take space like any others.
     pub(crate) fn set_length(
         &self,
         number: InodeNumber,
         length: u64,
         kills: bool,
+        wanted: Wanted,
     ) -> Result<(), Errno> {
-        if length == 0 {
-            return self.change(Need::Nothing, |names| {
-                self.begin_content(number, kills)?;
-                self.with_content(number, |content| content.clear(names, number))
-            });
-        }
-        self.change(Need::Room(0), |names| {
-            self.begin_content(number, kills)?;
+        let need = if length == 0 { Need::Nothing } else { Need::Room(0) };
+        self.change(need, |names| {
+            self.check_attributes(names, number, wanted)?;
             self.with_content(number, |content| {
-                if self.stays_packed(content, names, number)?
-                    && names.set_packed_len(number, length)?
-                {
+                if length == 0 {
+                    self.begin_content(content, names, number, kills)?;
+                    return content.clear(names, number);
+                }
+                let set = || names.set_packed_len(number, length);
+                if self.change_packed(content, names, number, kills, set)? {
                     return Ok(());
                 }
                 check_length(length)?;
-                let stream = self.writable(content, names, number)?;
-                self.check_added(length.saturating_sub(stream.len()?))?;
+                let added = |before: u64, _| length.saturating_sub(before);
+                self.check_content(content, names, number, added)?;
+                self.begin_content(content, names, number, kills)?;
+                let stream = content.writable(&self.archive, names, number)?;
                 Ok(stream.set_len(length)?)
-            })
+            })?;
+            if wanted.is_empty() { Ok(()) } else { self.make_attributes(names, number, wanted) }
         })
     }
 
@@ -163,15 +165,18 @@ impl Writer {
         let end = wanted.offset.checked_add(wanted.length).ok_or(Errno::EFBIG)?;
         check_length(end)?;
         self.change(Need::Room(0), |names| {
-            self.begin_content(number, true)?;
             self.with_content(number, |content| {
-                let stream = self.writable(content, names, number)?;
-                let before = stream.len()?;
-                let zeroed =
-                    if wanted.zeroes { wanted.offset.min(end)..end.min(before) } else { 0..0 };
-                let added = end.saturating_sub(before);
-                self.check_added(added.saturating_add(zeroed.end.saturating_sub(zeroed.start)))?;
-                write_zeros(stream, zeroed.start, zeroed.end)?;
+                let zeroed = |before: u64| {
+                    if wanted.zeroes { wanted.offset.min(end)..end.min(before) } else { 0..0 }
+                };
+                let before = self.check_content(content, names, number, |before, _| {
+                    let zeroed = zeroed(before);
+                    let zeros = zeroed.end.saturating_sub(zeroed.start);
+                    end.saturating_sub(before).saturating_add(zeros)
+                })?;
+                self.begin_content(content, names, number, true)?;
+                let stream = content.writable(&self.archive, names, number)?;
+                write_zeros(stream, zeroed(before).start, zeroed(before).end)?;
                 if !wanted.keeps_size && end > before {
                     stream.set_len(end)?;
                 }
@@ -180,31 +185,47 @@ impl Writer {
         })
     }
 
-    /// Returns whether a change leaves a file packed, which packs all of it again at the commit.
-    fn stays_packed(
+    /// Makes a change that leaves a file packed, if it is too long for a stream of its own: the commit packs all of it again.
+    /// Returns whether it was made. A change that is refused leaves the times, too.
+    fn change_packed(
         &self,
         content: &Content,
         names: &Names<'_>,
         number: InodeNumber,
+        kills: bool,
+        change: impl FnOnce() -> ar7_registry::Result<bool>,
     ) -> Result<bool, Failure> {
-        let stays = content.stays_packed(&self.archive, names, number)?;
-        if stays {
-            self.forget_room();
+        if !content.stays_packed(&self.archive, names, number)? {
+            return Ok(false);
         }
-        Ok(stays)
+        self.forget_room();
+        let times = self.content_change(content, names, number, kills)?;
+        if !change()? {
+            return Ok(false);
+        }
+        // Until the program has its answer, others may read what was there before.
+        self.make_content_change(names, number, times)?;
+        Ok(true)
     }
 
-    /// Returns the stream of a file, to change it. A packed file gets one of its own, if there is room for it.
-    fn writable<'c>(
+    /// Fails if there is no room for the bytes that a change adds to a file of this length, packed or not, and for the content
+    /// of a packed file, which gets a stream of its own. Called before anything changes. Returns the length of the file.
+    fn check_content(
         &self,
-        content: &'c mut Content,
+        content: &Content,
         names: &Names<'_>,
         number: InodeNumber,
-    ) -> Result<&'c mut Stream, Failure> {
-        if is_packed(content, names, number)? {
-            self.forget_room();
-        }
-        content.writable(&self.archive, names, number)
+        added: impl FnOnce(u64, bool) -> u64,
+    ) -> Result<u64, Failure> {
+        let (length, is_packed) = if let Some(length) = content.length()? {
+            (length, false)
+        } else {
+            let inode = existing(names, number)?;
+            (inode.size, inode.slice.is_some())
+        };
+        let unpacked = if is_packed { length } else { 0 };
+        self.check_added(added(length, is_packed).saturating_add(unpacked))?;
+        Ok(length)
     }
 
     /// Fails if there is no room to write this many bytes, before any is written.
@@ -235,16 +256,30 @@ impl Writer {
         }
     }
 
-    /// Notes that content is about to change. The first change after a commit sets the times. Only with the turn.
-    fn begin_content(&self, number: InodeNumber, kills: bool) -> Result<(), Failure> {
-        if self.file(number).is_some_and(|file| file.is_orphan()) {
-            return Ok(());
+    /// Notes that content is about to change, and sets the times. Only with the turn.
+    fn begin_content(
+        &self,
+        content: &Content,
+        names: &Names<'_>,
+        number: InodeNumber,
+        kills: bool,
+    ) -> Result<(), Failure> {
+        let change = self.content_change(content, names, number, kills)?;
+        self.make_content_change(names, number, change)
+    }
+
+    /// Returns what a change of content changes in the inode: nothing after the first change since a commit.
+    fn content_change(
+        &self,
+        content: &Content,
+        names: &Names<'_>,
+        number: InodeNumber,
+        kills: bool,
+    ) -> Result<Option<Change>, Failure> {
+        if content.is_orphan() || self.is_changed(number) && !kills {
+            return Ok(None);
         }
-        let names = self.archive.names();
-        if self.is_changed(number) && !kills {
-            return Ok(());
-        }
-        let inode = existing(&names, number)?;
+        let inode = existing(names, number)?;
         if inode.kind != EntryType::File {
             return Err(Errno::EINVAL.into());
         }
@@ -252,18 +287,22 @@ impl Writer {
         if kills {
             attributes.mode = without_privileges(attributes.mode);
         }
-        let extended = changed_extended(&names, &inode, drop_capabilities)?;
-        self.mark(number);
+        let extended = changed_extended(names, &inode, drop_capabilities)?;
         let change = Change { attributes, extended };
         self.check_extended(&change)?;
-        change.make(&names, number)
+        Ok(Some(change))
     }
-}
 
-/// Returns whether a file is packed, and not open as a stream.
-fn is_packed(content: &Content, names: &Names<'_>, number: InodeNumber) -> Result<bool, Failure> {
-    let inode = if content.is_open() { None } else { names.inode(number)? };
-    Ok(inode.is_some_and(|inode| inode.slice.is_some()))
+    fn make_content_change(
+        &self,
+        names: &Names<'_>,
+        number: InodeNumber,
+        change: Option<Change>,
+    ) -> Result<(), Failure> {
+        let Some(change) = change else { return Ok(()) };
+        self.mark(number);
+        change.make(names, number)
+    }
 }
 
 /// Fails if no file can be that long.

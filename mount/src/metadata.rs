@@ -1,10 +1,12 @@
 //! Changes of attributes in the open transaction.
 
 use ar7_engine::format::Timestamp;
+use ar7_registry::Names;
 use ar7_registry::records::{Attributes, EntryType, ExtendedAttribute, InodeNumber, Origin};
 use fuser::Errno;
 
 use crate::access_lists;
+use crate::errno::Failure;
 use crate::inodes::{
     Change, SET_GID, changed_extended, changed_now, drop_capabilities, existing, without_privileges,
 };
@@ -78,26 +80,43 @@ impl Writer {
     /// Sets attributes.
     pub(crate) fn set_attributes(&self, number: InodeNumber, wanted: Wanted) -> Result<(), Errno> {
         self.change(self.need(number, 0), |names| {
-            let apply = |orphan: &mut Orphan| {
-                let before = orphan.inode.attributes;
-                orphan.inode.attributes = wanted.apply(number, orphan.inode.kind, before);
-                wanted.apply_to_extended(&mut orphan.extended);
-            };
-            if self.change_orphan(number, apply) {
-                return Ok(());
-            }
-            let inode = existing(names, number)?;
-            let attributes = wanted.apply(number, inode.kind, inode.attributes);
-            let extended = if wanted.is_of_times() {
-                None
-            } else {
-                changed_extended(names, &inode, |extended| wanted.apply_to_extended(extended))?
-            };
-            let change = Change { attributes, extended };
-            self.check_extended(&change)?;
-            self.mark(number);
-            change.make(names, number)
+            self.check_attributes(names, number, wanted)?;
+            self.make_attributes(names, number, wanted)
         })
+    }
+
+    /// Fails if attributes cannot be set, before anything changes.
+    pub(crate) fn check_attributes(
+        &self,
+        names: &Names<'_>,
+        number: InodeNumber,
+        wanted: Wanted,
+    ) -> Result<(), Failure> {
+        let is_orphan = || self.file(number).is_some_and(|file| file.is_orphan());
+        if wanted.is_of_times() || is_orphan() {
+            return Ok(());
+        }
+        self.check_extended(&attribute_change(names, number, wanted)?)
+    }
+
+    /// Sets attributes, after the check. Only with the turn.
+    pub(crate) fn make_attributes(
+        &self,
+        names: &Names<'_>,
+        number: InodeNumber,
+        wanted: Wanted,
+    ) -> Result<(), Failure> {
+        let apply = |orphan: &mut Orphan| {
+            let before = orphan.inode.attributes;
+            orphan.inode.attributes = wanted.apply(number, orphan.inode.kind, before);
+            wanted.apply_to_extended(&mut orphan.extended);
+        };
+        if self.change_orphan(number, apply) {
+            return Ok(());
+        }
+        let change = attribute_change(names, number, wanted)?;
+        self.mark(number);
+        change.make(names, number)
     }
 
     /// Makes the user who mounts the owner of the root directory, unless its attributes were set before: in a new archive,
@@ -151,6 +170,22 @@ impl Writer {
         let file = self.file(number).filter(|file| file.is_orphan());
         file.is_some_and(|file| file.content().set_orphan(change))
     }
+}
+
+/// Returns what a change of attributes changes in an inode.
+fn attribute_change(
+    names: &Names<'_>,
+    number: InodeNumber,
+    wanted: Wanted,
+) -> Result<Change, Failure> {
+    let inode = existing(names, number)?;
+    let attributes = wanted.apply(number, inode.kind, inode.attributes);
+    let extended = if wanted.is_of_times() {
+        None
+    } else {
+        changed_extended(names, &inode, |extended| wanted.apply_to_extended(extended))?
+    };
+    Ok(Change { attributes, extended })
 }
 
 /// Changes the access control list among extended attributes. Returns whether there is one.

@@ -123,9 +123,17 @@ impl Content {
         self.orphan.as_mut().map(change).is_some()
     }
 
-    /// Returns whether the stream of the file is open.
-    pub(crate) fn is_open(&self) -> bool {
-        self.stream.is_some()
+    /// Returns whether the file has lost its last name.
+    pub(crate) fn is_orphan(&self) -> bool {
+        self.orphan.is_some()
+    }
+
+    /// Returns the length of the content; `None` if it is that of the inode, which has no stream that is open.
+    pub(crate) fn length(&self) -> Result<Option<u64>, Failure> {
+        match &self.stream {
+            Some(stream) => Ok(Some(stream.len()?)),
+            None => Ok(self.orphan.as_ref().map(|_| 0)),
+        }
     }
 
     /// Returns the stream of a file in the open transaction; `None` if it is empty or packed.

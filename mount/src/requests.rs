@@ -520,11 +520,12 @@ impl Filesystem for Server {
         let wanted = Wanted { mode, uid, gid, modified, changed: changed.map(time_of_request) };
         let number = number_of(number);
         let set = self.writer().and_then(|writer| {
-            if let Some(size) = size {
+            match size {
                 // The kernel does not say whether this user keeps such rights, as root does.
-                writer.set_length(number, size, request.uid() != 0)?;
+                Some(size) => writer.set_length(number, size, request.uid() != 0, wanted),
+                None if wanted.is_empty() => Ok(()),
+                None => writer.set_attributes(number, wanted),
             }
-            if wanted.is_empty() { Ok(()) } else { writer.set_attributes(number, wanted) }
         });
         match set.and_then(|()| self.status(INodeNo(number.0))) {
             Ok(status) => reply.attr(&self.lifetime(), &status),

@@ -15,7 +15,9 @@ use ar7_registry::records::{Attributes, ExtendedAttribute, Inode, InodeNumber};
 use ar7_registry::{Archive, CreateOptions, Names};
 use fuser::{Errno, RenameFlags};
 
+use crate::changes::{Maker, New};
 use crate::commits::Commits;
+use crate::content::Allocation;
 use crate::metadata::{Caller, Setting, Wanted};
 use crate::writer::{Need, Writer};
 
@@ -96,8 +98,8 @@ fn a_change_that_needs_damaged_extended_attributes_changes_nothing() {
         ("remove", &|| set_extended(Setting::Remove)),
         ("write", &|| writer.write(number, 0, b"new", false)),
         ("write as another user", &|| writer.write(number, 0, b"new", true)),
-        ("length", &|| writer.set_length(number, 9, false)),
-        ("no content", &|| writer.set_length(number, 0, true)),
+        ("length", &|| writer.set_length(number, 9, false, Wanted::default())),
+        ("no content", &|| writer.set_length(number, 0, true, Wanted::default())),
     ];
     for (name, change) in changes {
         for time in ["first", "second"] {
@@ -197,4 +199,114 @@ fn a_change_of_names_that_cannot_note_its_times_changes_nothing() {
         }
         drop(writer);
     }
+}
+
+/// The transaction is as the last commit has it, so an fsync after it must not write a commit.
+#[test]
+fn after_a_refused_change_there_is_nothing_to_commit() {
+    let device = MemoryDevice::new();
+    let writer = writer(created(&device));
+    let maker = Maker { mode: 0o644, umask: 0, uid: 0, gid: 0 };
+    let (file, _) = writer.add((ROOT, b"file"), &New::File, maker).expect("a file");
+    let (full, _) = writer.add((ROOT, b"full"), &New::Directory, maker).expect("a directory");
+    writer.add((full, b"inside"), &New::File, maker).expect("a file");
+    writer.write(file, 0, b"content", false).expect("written");
+    writer.commit().expect("committed");
+    let commit = || writer.archive.statistics().expect("statistics").commit;
+    let before = commit();
+    let rename = |from: &[u8], to: &[u8], flags| writer.rename((ROOT, from), (ROOT, to), flags);
+    let no_flags = RenameFlags::empty();
+    let caller = Caller { uid: 0, gid: 0 };
+    let refused: [(Errno, Change<'_>); 12] = [
+        (Errno::ENOENT, ("unlink", &|| writer.unlink((ROOT, b"missing")))),
+        (Errno::EISDIR, ("unlink a directory", &|| writer.unlink((ROOT, b"full")))),
+        (Errno::ENOTEMPTY, ("rmdir", &|| writer.remove_directory((ROOT, b"full")))),
+        (Errno::ENOTDIR, ("rmdir a file", &|| writer.remove_directory((ROOT, b"file")))),
+        (Errno::EEXIST, ("create", &|| writer.add((ROOT, b"file"), &New::File, maker).map(drop))),
+        (Errno::EEXIST, ("link", &|| writer.link(file, (ROOT, b"full")).map(drop))),
+        (Errno::EPERM, ("link a directory", &|| writer.link(full, (ROOT, b"new")).map(drop))),
+        (Errno::ENOENT, ("rename", &|| rename(b"missing", b"new", no_flags))),
+        (
+            Errno::EEXIST,
+            ("rename over", &|| rename(b"file", b"full", RenameFlags::RENAME_NOREPLACE)),
+        ),
+        (Errno::EISDIR, ("rename a file over a directory", &|| rename(b"file", b"full", no_flags))),
+        (
+            Errno::ENODATA,
+            ("remove an attribute", &|| {
+                writer.set_extended(file, b"user.a", Setting::Remove, caller)
+            }),
+        ),
+        (
+            Errno::ESTALE,
+            ("write to what is gone", &|| writer.write(InodeNumber(99), 0, b"", false)),
+        ),
+    ];
+    for (error, (name, change)) in refused {
+        assert_eq!(change(), Err(error), "{name}");
+        writer.commit().expect(name);
+        assert_eq!(commit(), before, "{name}");
+    }
+}
+
+/// A file has the times of its last change, not those of an attempt.
+#[test]
+fn a_refused_change_of_content_leaves_the_times() {
+    let device = MemoryDevice::new();
+    let writer = writer(created(&device));
+    let names = writer.archive.names();
+    let plain = names.add_file(ROOT, b"plain", ATTRIBUTES, None).expect("added");
+    writer.write(plain, 0, &[1; 10_000], false).expect("written");
+    let add_packed = |name: &[u8], hole: u64| {
+        let mut packed = names.begin_packed(None).expect("begun");
+        names.append_packed(&mut packed, &[7; 10_000]).expect("packed");
+        names.append_hole(&mut packed, hole).expect("a hole");
+        names.add_packed(ROOT, name, ATTRIBUTES, packed).expect("added")
+    };
+    let [packed, sparse] =
+        [(b"packed", 0), (b"sparse", 8 << 40)].map(|(name, hole)| add_packed(name, hole));
+    writer.commit().expect("committed");
+    let blocks = device.length_bytes().expect("a length") / BLOCK_SIZE_U64;
+    device.set_capacity(u32::try_from(blocks).expect("a small archive") + 200);
+    let commit = || writer.archive.statistics().expect("statistics").commit;
+    let before = commit();
+    let far = 1 << 40;
+    for number in [plain, packed, sparse] {
+        let inode_before = inode(&writer, number);
+        let allocation =
+            |offset, length| Allocation { offset, length, keeps_size: false, zeroes: false };
+        let length = inode_before.size;
+        let changes: [Change<'_>; 3] = [
+            ("write beyond the end", &|| writer.write(number, length + far, b"far", true)),
+            ("truncate", &|| writer.set_length(number, length + far, false, Wanted::default())),
+            ("allocate", &|| writer.allocate(number, allocation(length, far))),
+        ];
+        // The file with a hole becomes longer by a longer hole.
+        let first = if number == sparse { 2 } else { 0 };
+        for (name, change) in &changes[first..] {
+            let refused = change().expect_err(name);
+            assert!([Errno::ENOSPC, Errno::EFBIG].contains(&refused), "{name}: {refused:?}");
+            assert_eq!(inode(&writer, number), inode_before, "{name}");
+            writer.commit().expect(name);
+            assert_eq!(commit(), before, "{name}");
+        }
+    }
+    writer.write(packed, 0, b"changed", false).expect("written");
+    assert_ne!(inode(&writer, packed).attributes.modified, ATTRIBUTES.modified);
+    writer.commit().expect("committed");
+    // Without room to set times alone, they are set with a length of 0, as part of one change.
+    for blocks in [100, 10, 1] {
+        let fill = || {
+            writer.archive.new_stream()?.append(&vec![1; blocks * 4008])?;
+            writer.archive.commit()
+        };
+        (0..1000).find_map(|_| fill().err()).expect("a full disk");
+        writer.archive.rollback().expect("rolled back");
+    }
+    let modified = Some(Timestamp { seconds: 9, nanoseconds: 9 });
+    let times = Wanted { modified, ..Wanted::default() };
+    assert_eq!(writer.set_attributes(plain, times), Err(Errno::ENOSPC));
+    assert_eq!(writer.set_length(plain, 0, false, times), Ok(()));
+    let emptied = inode(&writer, plain);
+    assert_eq!((emptied.size, Some(emptied.attributes.modified)), (0, modified));
 }

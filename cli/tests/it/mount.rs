@@ -767,13 +767,46 @@ impl Drop for SmallDisk {
     }
 }
 
+/// Makes `disk/a.ar7` on a small disk with commands, and mounts it. Only a program that asks for it makes a commit.
+fn mounted_on_a_small_disk<'a>(
+    bench: &'a Bench,
+    commands: &[&str],
+) -> Option<(SmallDisk, Place<'a>)> {
+    let disk = SmallDisk::new(bench.path("disk"))?;
+    for command in commands {
+        bench.ok(command);
+    }
+    symlink("disk/a.ar7", bench.path("a.ar7")).expect("a link");
+    let place = Place::mount(bench, "--commit-interval 1000")?;
+    Some((disk, place))
+}
+
+/// Fills a mount with files of these lengths, in order. Each is durable, and the last one of a length did not fit.
+fn fill(place: &Place<'_>, lengths: &[usize]) {
+    for &length in lengths {
+        let write = |name: &str| {
+            let file = fs::File::create(place.path.join(name))?;
+            file.write_all_at(&vec![7; length], 0)?;
+            file.sync_all()
+        };
+        let mut names = (0..10_000).map(|number| format!("{length} bytes {number}"));
+        let refused = names.find(|name| write(name).is_err()).expect("a full disk");
+        fs::remove_file(place.path.join(refused)).expect("removed");
+        sync(place);
+    }
+}
+
+/// Makes everything durable.
+fn sync(place: &Place<'_>) {
+    fs::File::open(&place.path).expect("a directory").sync_all().expect("durable");
+}
+
 #[test]
 fn on_a_full_disk_a_removal_makes_room_for_the_next_write() {
     let bench = Bench::new();
-    let Some(_disk) = SmallDisk::new(bench.path("disk")) else { return };
-    bench.ok("create disk/a.ar7");
-    symlink("disk/a.ar7", bench.path("a.ar7")).expect("a link");
-    let Some(place) = Place::mount(&bench, "--commit-interval 1000") else { return };
+    let Some((_disk, place)) = mounted_on_a_small_disk(&bench, &["create disk/a.ar7"]) else {
+        return;
+    };
     let write = |name: &str, mebibytes: u64| {
         let file = fs::File::create(place.path.join(name))?;
         for at in 0..mebibytes {
@@ -790,7 +823,7 @@ fn on_a_full_disk_a_removal_makes_room_for_the_next_write() {
         fs::remove_file(place.path.join("large")).expect("removed");
         if let Some(open) = open {
             // A commit while the file is open keeps its content.
-            fs::File::open(&place.path).expect("a directory").sync_all().expect("durable");
+            sync(&place);
             drop(open);
         }
         write("small", 4).expect("there is room again");
@@ -803,12 +836,10 @@ fn on_a_full_disk_a_removal_makes_room_for_the_next_write() {
 #[test]
 fn a_disk_full_of_small_files_can_be_emptied() {
     let bench = Bench::new();
-    let Some(_disk) = SmallDisk::new(bench.path("disk")) else { return };
-    bench.ok("create disk/a.ar7");
-    symlink("disk/a.ar7", bench.path("a.ar7")).expect("a link");
-    let Some(place) = Place::mount(&bench, "--commit-interval 1000") else { return };
+    let Some((_disk, place)) = mounted_on_a_small_disk(&bench, &["create disk/a.ar7"]) else {
+        return;
+    };
     let at = |number: u32| place.path.join(format!("{:08x}", number.wrapping_mul(0x9e37_79b9)));
-    let sync = || fs::File::open(&place.path).expect("a directory").sync_all();
     let write = |number: u32| {
         let file = fs::File::create(at(number))?;
         file.write_all_at(&[7; 9000], 0)?;
@@ -823,10 +854,10 @@ fn a_disk_full_of_small_files_can_be_emptied() {
         if let Some(open) = open {
             // The kernel does it when the file is closed, too.
             open.set_permissions(fs::Permissions::from_mode(0o600)).expect("of no entry");
-            sync().expect("durable while it is open");
+            sync(&place);
         }
         if number.is_multiple_of(7) {
-            sync().expect("durable");
+            sync(&place);
         }
     }
     write(count + 1).expect("there is room again");
@@ -838,34 +869,95 @@ fn a_disk_full_of_small_files_can_be_emptied() {
 #[test]
 fn on_a_full_disk_a_change_of_many_attributes_is_refused_or_durable() {
     let bench = Bench::new();
-    let Some(_disk) = SmallDisk::new(bench.path("disk")) else { return };
-    bench.ok("create disk/a.ar7");
-    symlink("disk/a.ar7", bench.path("a.ar7")).expect("a link");
-    let Some(place) = Place::mount(&bench, "--commit-interval 1000") else { return };
+    let Some((_disk, place)) = mounted_on_a_small_disk(&bench, &["create disk/a.ar7"]) else {
+        return;
+    };
     let set = |name: &str, value: &[u8]| {
         let flags = rustix::fs::XattrFlags::empty();
         rustix::fs::setxattr(place.path.join("file"), name, value, flags)
     };
-    let sync = || fs::File::open(&place.path).expect("a directory").sync_all();
     fs::write(place.path.join("file"), "").expect("a file");
     for number in 0..15 {
         set(&format!("user.{number}"), &vec![number; 60_000]).expect("set");
     }
-    sync().expect("durable");
+    sync(&place);
     // Room for a small change, but not for 900,000 bytes.
-    let fill = |name: &str, bytes: usize| {
-        let file = fs::File::create(place.path.join(name))?;
-        file.write_all_at(&vec![7; bytes], 0)?;
-        file.sync_all()
-    };
-    for bytes in [1 << 20, 200_000] {
-        let mut names = (0..1000).map(|number| format!("{bytes} bytes {number}"));
-        let refused = names.find(|name| fill(name, bytes).is_err());
-        let refused = refused.expect("a full disk");
-        fs::remove_file(place.path.join(refused)).expect("removed");
-        sync().expect("durable");
-    }
+    fill(&place, &[1 << 20, 200_000]);
     let outcome = set("user.small", b"value");
     assert!(matches!(outcome, Ok(()) | Err(rustix::io::Errno::NOSPC)), "{outcome:?}");
-    sync().expect("an accepted change is durable");
+    sync(&place);
+}
+
+/// A change of content is made, or refused because the disk is full. If it is refused, the file stays as it was, and so does
+/// everything else. Then a removal makes room. The kernel gathers no writes here, so that it knows which one was refused.
+#[test]
+fn in_a_full_mount_each_change_of_content_is_made_or_leaves_everything_as_it_was() {
+    use rustix::fs::{FallocateFlags, OFlags, fallocate};
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    /// Farther beyond the end than there is room for.
+    const FAR: u64 = 64 << 20;
+    /// A name, whether there must be room, if it is certain, and the change.
+    type Change<'a> = (&'static str, Option<bool>, &'a dyn Fn() -> std::io::Result<()>);
+    let content = vec![5; 300_000];
+    let bench = Bench::new();
+    bench.write("src/packed", &content);
+    bench.write("src/sparse", &content);
+    let sparse = fs::File::options().write(true).open(bench.path("src/sparse")).expect("a file");
+    sparse.set_len(8 << 40).expect("a length");
+    bench.write("raw", "");
+    // What is packed from then on is not compressed, so zeros that a change packs take space.
+    let commands = ["ingest disk/a.ar7 src", "ingest disk/a.ar7 raw --compression none"];
+    let Some((_disk, place)) = mounted_on_a_small_disk(&bench, &commands) else { return };
+    let at = |name: &str| place.path.join("src").join(name);
+    for name in ["stream", "other"] {
+        fs::write(at(name), &content).expect("written");
+    }
+    sync(&place);
+    fill(&place, &[1 << 20, 100_000, 9000, 100]);
+    for name in ["stream", "packed", "sparse"] {
+        let direct = OFlags::DIRECT.bits().cast_signed();
+        let file = fs::File::options().write(true).custom_flags(direct).open(at(name));
+        let (file, read) = (file.expect("a file"), fs::File::open(at(name)).expect("a file"));
+        // Not the times: the kernel may set them before it asks.
+        let state = || {
+            let mut bytes = vec![0; content.len() + 1000];
+            let length = read.read_at(&mut bytes, 0).expect("read");
+            bytes.truncate(length);
+            (file.metadata().expect("metadata").len(), bytes)
+        };
+        let (length, half) = (state().0, content.len() as u64 / 2);
+        let allocate =
+            |from: u64, bytes: u64| Ok(fallocate(&file, FallocateFlags::empty(), from, bytes)?);
+        let changes: [Change<'_>; 8] = [
+            ("allocate what is there", None, &|| allocate(0, half)),
+            ("allocate more", Some(false), &|| allocate(length, FAR)),
+            ("write beyond the end", None, &|| file.write_all_at(b"far", length + FAR)),
+            ("write into the content", None, &|| file.write_all_at(b"changed", 7)),
+            ("write behind the content", None, &|| file.write_all_at(&[9; 500], 2 * half + 100)),
+            ("longer", None, &|| file.set_len(length + FAR)),
+            ("shorter", None, &|| file.set_len(half)),
+            ("empty", Some(true), &|| file.set_len(0)),
+        ];
+        for (change, has_room, make) in changes {
+            let before = state();
+            let outcome = make();
+            assert_eq!(has_room.unwrap_or(outcome.is_ok()), outcome.is_ok(), "{name}, {change}");
+            if let Err(error) = outcome {
+                // No file can have a block for each part of so long a hole.
+                let is_too_long = error.kind() == std::io::ErrorKind::FileTooLarge;
+                let is_full = error.kind() == std::io::ErrorKind::StorageFull;
+                assert!(is_full || name == "sparse" && is_too_long, "{name}, {change}: {error}");
+                assert!(state() == before, "{name}, {change}");
+            }
+            sync(&place);
+        }
+    }
+    assert!(fs::read(at("other")).expect("read") == content);
+    fs::remove_file(at("other")).expect("removed");
+    sync(&place);
+    fs::write(at("new"), &content[..200_000]).expect("there is room again");
+    sync(&place);
+    drop(place);
+    bench.ok("verify a.ar7");
 }

@@ -183,3 +183,38 @@ fn a_deletion_succeeds_on_a_full_disk_next_to_a_snapshot_that_holds_many_runs() 
     }
     assert_verified(&archive);
 }
+
+/// The free list has many pages, all of which the snapshot holds.
+#[test]
+fn a_commit_without_room_next_to_a_snapshot_stays_open_until_it_has_left() {
+    let (device, archive, kept, snapshot) = with_held_runs(6000);
+    let blocks = archive.store().file_bytes().unwrap() / 4096;
+    device.set_capacity(u32::try_from(blocks).unwrap());
+    let mut stream = archive.new_stream().unwrap();
+    let mut length = 0;
+    let refused = (0..100).find_map(|_| {
+        stream.append(&vec![1; 100 * 4008]).unwrap();
+        length += 100 * 4008;
+        archive.try_commit().unwrap()
+    });
+    assert_eq!(refused.expect("a full disk").class(), ar7_engine::Class::NoSpace);
+    assert!(length > 100 * 4008);
+    // What was refused can be read, and changed.
+    for salt in 2..4 {
+        stream.write_at(7, &[salt]).unwrap();
+        archive.names().lookup(ROOT, b"missing").unwrap();
+        let refused = archive.try_commit().unwrap().expect("a full disk");
+        assert_eq!(refused.class(), ar7_engine::Class::NoSpace, "{refused}");
+        assert!(!archive.is_failed());
+        let mut byte = [0];
+        stream.read_at(7, &mut byte).unwrap();
+        assert_eq!((byte, stream.len().unwrap()), ([salt], length));
+    }
+    assert_eq!(snapshot.stored(kept[0]).unwrap().unwrap().record.length, 7);
+    drop(snapshot);
+    assert!(archive.try_commit().unwrap().is_none());
+    let mut expected = vec![1; usize::try_from(length).unwrap()];
+    expected[7] = 3;
+    assert!(contents(&archive, stream.identity()) == expected);
+    assert_verified(&archive);
+}
