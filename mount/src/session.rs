@@ -4,9 +4,8 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -34,6 +33,9 @@ const PROGRAMS_END_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long a lazy [`unmount`] waits for each answer of the process.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often it looks for an answer.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// Requests that are handled at the same time, at least. Some may wait for the disk.
 const THREADS_MIN: usize = 8;
@@ -259,17 +261,14 @@ fn device_of(directory: &Path) -> Option<(u32, u32)> {
 /// With `lazy`, a directory that programs use is unmounted too. They keep what they have open, and the process closes the
 /// archive when they are done. Also unmounts a directory whose process was killed, or does not answer.
 pub fn unmount(directory: &Path, lazy: bool) -> io::Result<Unmounted> {
-    let limit = lazy.then_some(ANSWERS_WITHIN);
-    let process = match within(limit, directory, process_of) {
-        Some(process) => process?,
-        None => return detach(directory, UnmountFlags::DETACH).map(|()| Unmounted::NoAnswer),
-    };
-    let Some(process) = process else {
+    if lazy && !answers(directory) {
+        return detach(directory, UnmountFlags::DETACH).map(|()| Unmounted::NoAnswer);
+    }
+    let Some(process) = process_of(directory)? else {
         let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
         return detach(directory, flags).map(|()| Unmounted::Closed);
     };
-    // A commit that takes longer goes on.
-    let committed = within(limit, directory, commit).unwrap_or(Ok(()));
+    let committed = if lazy { commit_within(ANSWERS_WITHIN, directory) } else { commit(directory) };
     let is_used = match detach(directory, UnmountFlags::empty()) {
         Err(error) if lazy && error.kind() == io::ErrorKind::ResourceBusy => {
             detach(directory, UnmountFlags::DETACH)?;
@@ -296,20 +295,46 @@ pub fn unmount(directory: &Path, lazy: bool) -> io::Result<Unmounted> {
     }
 }
 
-/// Asks the process that serves a directory. Returns `None` if it does not answer within the limit.
-fn within<T: Send + 'static>(
-    limit: Option<Duration>,
-    directory: &Path,
-    ask: fn(&Path) -> io::Result<T>,
-) -> Option<io::Result<T>> {
-    let Some(limit) = limit else { return Some(ask(directory)) };
-    let (sender, receiver) = channel();
-    let directory = directory.to_owned();
-    let asking = thread::Builder::new().spawn(move || sender.send(ask(&directory)));
-    match asking {
-        Ok(_) => receiver.recv_timeout(limit).ok(),
-        Err(error) => Some(Err(error)),
+/// Runs a program that asks the process that serves a directory. Returns `None` if it has no answer within the limit.
+///
+/// Once the other process has read a request, nothing but the answer ends the wait for it, not even a signal that kills. So
+/// this process must not wait itself: it could not end either.
+fn within(limit: Duration, program: &mut Command) -> Option<io::Result<ExitStatus>> {
+    let mut child =
+        match program.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
+            Ok(child) => child,
+            Err(error) => return Some(Err(error)),
+        };
+    let deadline = Instant::now() + limit;
+    loop {
+        match child.try_wait().transpose() {
+            Some(ended) => return Some(ended),
+            None if Instant::now() < deadline => thread::sleep(LOOK_EVERY),
+            None => break,
+        }
     }
+    // It may end only with the other process. A thread that waits for a child can be ended at any time.
+    let _ = child.kill();
+    let _ = thread::Builder::new().spawn(move || child.wait());
+    None
+}
+
+/// Returns whether the process that serves a directory answers. One that was killed does: the kernel answers for it.
+fn answers(directory: &Path) -> bool {
+    within(ANSWERS_WITHIN, Command::new("stat").arg("-f").arg("--").arg(directory)).is_some()
+}
+
+/// Commits what programs have written in a directory. A commit that takes longer goes on.
+fn commit_within(limit: Duration, directory: &Path) -> io::Result<()> {
+    for arguments in [&["-f", "--"][..], &["--"]] {
+        match within(limit, Command::new("sync").args(arguments).arg(directory)) {
+            Some(Ok(status)) if status.success() => {}
+            // It has answered, so the same call of this process says why.
+            Some(_) => return commit(directory),
+            None => return Ok(()),
+        }
+    }
+    Ok(())
 }
 
 /// Commits what programs have written in a directory.

@@ -6,7 +6,7 @@ use std::os::unix::fs::{
 };
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{RwLock, mpsc};
+use std::sync::{Arc, RwLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -45,9 +45,6 @@ impl Drop for Place<'_> {
         self.bench.line("unmount mount --lazy");
     }
 }
-
-/// Held while all file systems are synced, and alone while a process that serves one of them is stopped.
-static SYNCS: RwLock<()> = RwLock::new(());
 
 /// A process that is stopped until this is dropped, and for two minutes at most.
 struct Stopped(Option<(mpsc::Sender<()>, JoinHandle<()>)>);
@@ -402,8 +399,6 @@ fn a_lazy_unmount_does_not_wait_for_a_process_that_does_not_answer() {
     let Some(place) = Place::mount(&bench, "") else { return };
     fs::write(place.path.join("file"), "written").expect("a file");
     let process = server(&place.path);
-    // A sync of all file systems would wait for the process, and the kernel's unmounting for that sync.
-    let _turn = SYNCS.write();
     let stopped = Stopped::new(process);
     let unmounted = bench.line("unmount mount --lazy");
     drop(stopped);
@@ -412,6 +407,58 @@ fn a_lazy_unmount_does_not_wait_for_a_process_that_does_not_answer() {
     ends(process);
     assert_eq!(bench.ok("cat a.ar7 file").stdout, b"written");
     bench.ok("verify a.ar7");
+}
+
+/// Serves a directory, and keeps each request without an answer until the lock can be taken.
+struct Silent(Arc<RwLock<()>>);
+
+impl fuser::Filesystem for Silent {
+    fn statfs(&self, _: &fuser::Request, _: fuser::INodeNo, reply: fuser::ReplyStatfs) {
+        drop(self.0.read());
+        reply.error(fuser::Errno::EIO);
+    }
+
+    fn getxattr(
+        &self,
+        _: &fuser::Request,
+        _: fuser::INodeNo,
+        _: &std::ffi::OsStr,
+        _: u32,
+        reply: fuser::ReplyXattr,
+    ) {
+        drop(self.0.read());
+        reply.error(fuser::Errno::EIO);
+    }
+}
+
+/// No signal ends a process that waits for the answer to a request that was read.
+#[test]
+fn a_lazy_unmount_ends_although_a_request_that_was_read_is_never_answered() {
+    let bench = Bench::new();
+    let directory = bench.path("mount");
+    fs::create_dir_all(&directory).expect("a directory");
+    let answers = Arc::new(RwLock::new(()));
+    let silence = answers.write();
+    let served = Silent(Arc::clone(&answers));
+    let Ok(server) = fuser::spawn_mount(served, &directory, &fuser::Config::default()) else {
+        eprintln!("skipped: this user may not mount");
+        return;
+    };
+    let mut unmounting = bench.command();
+    let unmounting = unmounting.args(["unmount", "mount", "--lazy"]).stderr(Stdio::piped());
+    let mut unmounting = unmounting.spawn().expect("ar7");
+    let begun = Instant::now();
+    let mut status = None;
+    while status.is_none() && begun.elapsed() < Duration::from_secs(30) {
+        std::thread::sleep(Duration::from_millis(20));
+        status = unmounting.try_wait().expect("a status");
+    }
+    drop(silence);
+    let said = unmounting.wait_with_output().expect("an end").stderr;
+    let said = String::from_utf8_lossy(&said);
+    assert!(status.is_some_and(|status| status.success()), "{status:?}: {said}");
+    assert!(said.contains("does not answer"), "{said}");
+    let _ = server.umount_and_join();
 }
 
 /// The kernel passes on times by itself, as root. Root itself cannot look into this mount.
@@ -443,9 +490,7 @@ fn a_user_without_privileges_keeps_every_time_of_a_file() {
     let mut input = writing.stdin.take().expect("a pipe");
     std::io::Write::write_all(&mut input, b"c").expect("written");
     std::thread::sleep(Duration::from_secs(1));
-    let turn = SYNCS.read();
     rustix::fs::sync();
-    drop(turn);
     let times = "stat -c '%n %y' mount/copied mount/open mount/touched";
     let before = run(times);
     assert_eq!(before.matches("2001-02-03 04:05:06.123456789").count(), 2, "{before}");
