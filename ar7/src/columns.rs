@@ -56,9 +56,9 @@ impl Metadata {
 impl Usage {
     /// Returns the bytes of content, and those that it takes in the archive, in columns: in full, or as sizes such as
     /// `1.5 GiB`.
-    pub fn columns(&self, is_for_people: bool) -> String {
+    pub fn columns(&self, human_readable: bool) -> String {
         let Usage { bytes, stored_bytes, .. } = *self;
-        if is_for_people {
+        if human_readable {
             return format!("{:>12} {:>12} ", Size(bytes), Size(stored_bytes));
         }
         format!("{bytes:>14} {stored_bytes:>14} ")

@@ -162,8 +162,8 @@ impl<R: Read + AsFd, F: FnMut() -> ControlFlow<()>> Read for Polled<R, F> {
     }
 }
 
-/// Enlarges the buffer of a pipe for large content, so that it fills up less often. Does nothing if this is no pipe, or if
-/// the system's limit is lower.
+/// Enlarges the buffer of a pipe for large content, so that it fills up less often. Does nothing if this is not a pipe, or
+/// if the system's limit is lower.
 pub fn enlarge_pipe(pipe: impl AsFd) {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_BYTES);
@@ -171,9 +171,10 @@ pub fn enlarge_pipe(pipe: impl AsFd) {
     drop(pipe);
 }
 
-/// Returns whether a standard stream was closed when the program started: the runtime opens `/dev/null` in its place,
-/// for reading and writing, which no shell does.
-pub fn is_closed(stream: impl AsFd) -> bool {
+/// Returns whether a standard stream was closed when the program started. The runtime opens `/dev/null` in its place, for
+/// reading and writing, so a stream that somebody opened in this way counts as closed too. `< /dev/null` of a shell opens
+/// it for reading only.
+pub fn was_closed_at_start(stream: impl AsFd) -> bool {
     let (Ok(null), Ok(found)) = (stat("/dev/null"), fstat(&stream)) else { return false };
     found.st_rdev == null.st_rdev
         && FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice

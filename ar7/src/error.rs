@@ -40,6 +40,14 @@ pub enum Error {
         /// The system's own error.
         source: Arc<io::Error>,
     },
+    /// Input that is no file was unreadable.
+    #[error("{name}: {source}")]
+    Input {
+        /// What was read, for example "passphrase" or "standard input".
+        name: &'static str,
+        /// The system's own error.
+        source: Arc<io::Error>,
+    },
     /// An entry is unreadable. The entries after it follow.
     #[error("entry {}: {cause}", PathText::new(path))]
     InEntry {
@@ -260,11 +268,11 @@ pub enum Error {
     /// The passphrase is empty.
     #[error("the passphrase is empty")]
     PassphraseEmpty,
-    /// The user typed a new passphrase twice, and not the same.
+    /// The two entries of a new passphrase differ.
     #[error("the two passphrases differ")]
     PassphrasesDiffer,
-    /// There is no terminal in which the user could type a passphrase.
-    #[error("no key, and no terminal to ask for a passphrase")]
+    /// There is no terminal to ask for a passphrase.
+    #[error("no terminal to ask for a passphrase")]
     NoTerminal,
     /// A command that gives content or a passphrase failed.
     #[error("{}: {reason}", PathText::new(command))]
@@ -456,6 +464,7 @@ impl Error {
             Error::Io { path, .. } | Error::Locked { path, .. } => path.is_some(),
             Error::InEntry { .. }
             | Error::InFile { .. }
+            | Error::Input { .. }
             | Error::NotFound { .. }
             | Error::AlreadyExists { .. }
             | Error::WrongType { .. }
@@ -478,7 +487,7 @@ impl Error {
     /// Returns the text without what the error is about.
     pub fn reason(&self) -> String {
         match self {
-            Error::Io { source, .. } => source.to_string(),
+            Error::Io { source, .. } | Error::Input { source, .. } => source.to_string(),
             Error::Command { reason, .. } | Error::InvalidPattern { reason, .. } => reason.clone(),
             Error::InEntry { cause, .. } | Error::InFile { cause, .. } => cause.reason(),
             error => error.to_string(),

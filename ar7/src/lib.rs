@@ -115,7 +115,7 @@
 //! - `serde`: records, events and reports implement `Serialize`, in the form that the command prints with
 //!   `--json`. UUIDs and times are text, and so is a mode, in octal. A path is the field `name`, and has one
 //!   field more, `name_bytes` in hexadecimal, if it is not UTF-8.
-//! - `prompt`: [`Key`] gets functions that ask for a passphrase in a terminal.
+//! - `prompt`: `Key::prompt` and `Key::prompt_new` ask for a passphrase in a terminal.
 //! - `archive7`: the module of that name, which imports archives of the Python module `angelos.archive7`.
 //!
 //! # Streams without names
@@ -177,7 +177,7 @@ pub use archive::Archive;
 pub use command::CommandOutput;
 pub use compact::{Compacted, CompactedCopy, Compaction};
 pub use compression::Compression;
-pub use copy::{CopyError, Polled, copy, copy_with, enlarge_pipe, is_closed};
+pub use copy::{CopyError, Polled, copy, copy_with, enlarge_pipe, was_closed_at_start};
 pub use count::Count;
 pub use error::{Error, ErrorClass, Result};
 pub use file::{File, READ_MAX};
@@ -209,7 +209,7 @@ pub use transaction::Transaction;
 pub use usage::{Usage, Usages};
 pub use verification::{Summary, Verification};
 
-pub use ar7_engine::format::{BLOCK_SIZE, Generation, Position};
+pub use ar7_engine::format::{Generation, Position};
 pub use ar7_engine::{Check, Fault, Value};
 pub use ar7_registry::Mode;
 pub use ar7_registry::records::ExtendedAttribute;

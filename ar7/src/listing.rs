@@ -3,7 +3,7 @@
 use std::iter;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::filter::Filter;
 use crate::records::Entry;
 use crate::snapshot::Snapshot;
@@ -11,8 +11,10 @@ use crate::snapshot::Snapshot;
 /// Entries, or why they are unreadable.
 type Entries<'a> = Box<dyn Iterator<Item = Result<Entry>> + 'a>;
 
-/// A list of entries, as `ls` and `find` make it. By default, it has what a path or pattern stands for: a directory's
-/// entries under their names, and any other entry under its path.
+/// A list of entries, as `ls` and `find` make it.
+///
+/// By default, an existing path stands for the entries of the directory there, listed under their names, or for the other
+/// entry there. A pattern stands for the entries that match it, listed under their paths.
 ///
 /// ```
 /// # fn main() -> ar7::Result<()> {
@@ -22,12 +24,11 @@ type Entries<'a> = Box<dyn Iterator<Item = Result<Entry>> + 'a>;
 /// transaction.create_directories("photos/2026")?;
 /// transaction.write("photos/2026/a.jpg", &[7; 5000][..])?;
 /// transaction.commit()?;
-/// let (listing, mut names) = (ar7::Listing::new().recursive(true), Vec::new());
-/// listing.run(&archive.snapshot()?, "photos", |listed| {
-///     names.push(listed?.entry.path.display().to_string());
-///     Ok::<(), ar7::Error>(())
-/// })?;
-/// assert_eq!(names, ["2026", "2026/a.jpg"]);
+/// let (snapshot, mut paths) = (archive.snapshot()?, Vec::new());
+/// for listed in ar7::Listing::new().recursive(true).entries(&snapshot, "photos")? {
+///     paths.push(listed?.entry.path);
+/// }
+/// assert_eq!(paths, ["2026", "2026/a.jpg"].map(std::path::PathBuf::from));
 /// # Ok(())
 /// # }
 /// ```
@@ -35,7 +36,7 @@ type Entries<'a> = Box<dyn Iterator<Item = Result<Entry>> + 'a>;
 #[must_use]
 pub struct Listing {
     is_recursive: bool,
-    has_whole_paths: bool,
+    has_trees: bool,
     has_details: bool,
     filter: Filter,
 }
@@ -53,20 +54,21 @@ pub struct Listed {
 }
 
 impl Listing {
-    /// Returns the default.
+    /// Creates a listing of one level, without details or a filter.
     pub fn new() -> Listing {
         Listing::default()
     }
 
-    /// Sets whether everything below the directories is listed too.
+    /// Sets whether everything below the listed directories is listed too.
     pub fn recursive(mut self, is_recursive: bool) -> Listing {
         self.is_recursive = is_recursive;
         self
     }
 
-    /// Lists each entry that a path or pattern stands for, and everything below it, under their whole paths.
+    /// Lists each entry that a path or pattern stands for and everything below it, all under their whole paths, whether the
+    /// listing is recursive or not.
     pub fn trees(mut self) -> Listing {
-        (self.is_recursive, self.has_whole_paths) = (true, true);
+        self.has_trees = true;
         self
     }
 
@@ -82,80 +84,49 @@ impl Listing {
         self
     }
 
-    /// Passes each entry of a path or pattern to a function, in byte order of the paths, and also what is unreadable,
-    /// because the rest may still be readable. Stops if the function fails. Fails with [`Error::NotFound`] if nothing
-    /// matches.
-    pub fn run<E: From<Error>>(
-        &self,
-        snapshot: &Snapshot,
-        pattern: impl AsRef<Path>,
-        mut each: impl FnMut(Result<Listed>) -> std::result::Result<(), E>,
-    ) -> std::result::Result<(), E> {
-        let pattern = pattern.as_ref();
-        let exists = || snapshot.exists(pattern).map_err(|error| error.in_entry(pattern));
-        let is_path = !self.has_whole_paths && exists()?;
-        let mut unreadable = Vec::new();
-        let paths = snapshot.matching_readable(pattern, |error| unreadable.push(error))?;
-        unreadable.into_iter().try_for_each(|error| each(Err(error)))?;
-        for path in paths {
-            let (base, found) = self.found(snapshot, &path, is_path)?;
-            for entry in found {
-                match entry.map_err(|error| error.in_entry(&path)) {
-                    Ok(entry) if !self.filter.matches(&entry) => {}
-                    Ok(entry) => self.pass(snapshot, entry, base, &mut each)?,
-                    Err(error) => each(Err(error))?,
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns the entries of one path, and the path that their names leave out.
-    fn found<'a>(
+    /// Returns the entries of a path or pattern, in the order of [`Snapshot::walk`]. What is unreadable is an error, and the
+    /// next ones follow. Fails with [`NotFound`](crate::Error::NotFound) if nothing matches, unless names are unreadable.
+    pub fn entries<'a>(
         &self,
         snapshot: &'a Snapshot,
-        path: &'a Path,
-        is_path: bool,
-    ) -> Result<(&'a Path, Entries<'a>)> {
-        let nothing = Path::new("");
+        pattern: impl AsRef<Path>,
+    ) -> Result<Box<dyn Iterator<Item = Result<Listed>> + 'a>> {
+        let pattern = pattern.as_ref();
+        let exists = || snapshot.exists(pattern).map_err(|error| error.in_entry(pattern));
+        let is_path = !self.has_trees && exists()?;
+        let mut unreadable = Vec::new();
+        let paths = snapshot.matching_readable(pattern, |error| unreadable.push(Err(error)))?;
         // A directory can be listed even if its own record is damaged.
-        let is_opened = is_path && snapshot.list(path).is_ok();
-        Ok(match (is_opened, self.is_recursive) {
-            (true, true) => (path, Box::new(snapshot.walk(path)?)),
-            (true, false) => (path, Box::new(snapshot.list(path)?)),
-            (false, true) if !is_path => (nothing, snapshot.tree(path)?),
-            (false, _) => {
-                let entry = snapshot.entry(path).map_err(|error| error.in_entry(path));
-                let entry = if is_path { Ok(entry?) } else { entry };
-                (nothing, Box::new(iter::once(entry)))
-            }
-        })
-    }
-
-    /// Passes an entry on, with its details. Those that are unreadable are passed on before it.
-    fn pass<E: From<Error>>(
-        &self,
-        snapshot: &Snapshot,
-        mut entry: Entry,
-        base: &Path,
-        each: &mut impl FnMut(Result<Listed>) -> std::result::Result<(), E>,
-    ) -> std::result::Result<(), E> {
-        let (mut target, mut stored_bytes) = (None, None);
-        if self.has_details && entry.metadata.is_symlink() {
-            match snapshot.read_link(&entry.path) {
-                Ok(path) => target = Some(path),
-                Err(error) => each(Err(error.in_entry(&entry.path)))?,
-            }
+        let is_opened = is_path && paths.iter().all(|path| snapshot.list(path).is_ok());
+        if is_path && !is_opened {
+            paths.iter().try_for_each(|path| {
+                snapshot.entry(path).map(drop).map_err(|error| error.in_entry(path))
+            })?;
         }
-        if self.has_details && entry.metadata.is_file() {
-            match snapshot.stored_bytes(&entry.metadata) {
-                Ok(bytes) => stored_bytes = Some(bytes),
-                Err(error) => each(Err(error.in_entry(&entry.path)))?,
-            }
-        }
-        let name = entry.path.strip_prefix(base).unwrap_or(&entry.path).to_owned();
-        entry.path = name;
-        each(Ok(Listed { entry, stored_bytes, target }))
+        let is_tree = self.has_trees || self.is_recursive && !is_path;
+        let (is_recursive, filter) = (self.is_recursive, self.filter.clone());
+        let found = paths.into_iter().flat_map(move |path| {
+            let entries = match (is_opened, is_tree) {
+                (true, _) if is_recursive => snapshot.walk(&path).map(|walk| Box::new(walk) as _),
+                (true, _) => snapshot.list(&path).map(|list| Box::new(list) as _),
+                (false, true) => snapshot.tree(&path),
+                (false, false) => Ok(Box::new(iter::once(snapshot.entry(&path))) as _),
+            };
+            let entries: Entries<'a> =
+                entries.unwrap_or_else(|error| Box::new(iter::once(Err(error))));
+            entries.map(move |entry| {
+                let entry = entry.map_err(|error| error.in_entry(&path));
+                (if is_opened { path.clone() } else { PathBuf::new() }, entry)
+            })
+        });
+        let accepted = found
+            .filter(move |(_, entry)| entry.as_ref().map_or(true, |entry| filter.matches(entry)));
+        let has_details = self.has_details;
+        let listed = accepted.flat_map(move |(base, entry)| match entry {
+            Ok(entry) => listed(snapshot, entry, &base, has_details),
+            Err(error) => vec![Err(error)],
+        });
+        Ok(Box::new(unreadable.into_iter().chain(listed)))
     }
 }
 
@@ -164,4 +135,30 @@ impl Listed {
     pub fn columns(&self) -> String {
         self.entry.metadata.columns(self.stored_bytes)
     }
+}
+
+/// Reads the details of an entry. Returns what is unreadable of them, and the entry.
+fn listed(
+    snapshot: &Snapshot,
+    mut entry: Entry,
+    base: &Path,
+    has_details: bool,
+) -> Vec<Result<Listed>> {
+    let (mut target, mut stored_bytes, mut unreadable) = (None, None, Vec::new());
+    if has_details && entry.metadata.is_symlink() {
+        match snapshot.read_link(&entry.path) {
+            Ok(path) => target = Some(path),
+            Err(error) => unreadable.push(Err(error.in_entry(&entry.path))),
+        }
+    }
+    if has_details && entry.metadata.is_file() {
+        match snapshot.stored_bytes(&entry.metadata) {
+            Ok(bytes) => stored_bytes = Some(bytes),
+            Err(error) => unreadable.push(Err(error.in_entry(&entry.path))),
+        }
+    }
+    let name = entry.path.strip_prefix(base).unwrap_or(&entry.path).to_owned();
+    entry.path = name;
+    unreadable.push(Ok(Listed { entry, stored_bytes, target }));
+    unreadable
 }

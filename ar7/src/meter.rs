@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ar7_engine::format::BLOCK_SIZE;
+use ar7_engine::format::BLOCK_SIZE_U64;
 
 use crate::count::Count;
 use crate::maintenance::Progress;
@@ -70,10 +70,15 @@ impl Meter {
         self.bytes.store(bytes, Ordering::Relaxed);
     }
 
+    /// Sets the bytes done to those of this many blocks.
+    pub fn set_blocks_done(&self, blocks: u64) {
+        self.set_bytes(blocks.saturating_mul(BLOCK_SIZE_U64));
+    }
+
     /// Sets the bytes done and the total to those of an operation that counts blocks.
     pub fn set_blocks(&self, at: Progress) {
-        self.set_total(at.total.saturating_mul(BLOCK_SIZE as u64));
-        self.set_bytes(at.blocks.saturating_mul(BLOCK_SIZE as u64));
+        self.set_total(at.total.saturating_mul(BLOCK_SIZE_U64));
+        self.set_blocks_done(at.blocks);
     }
 
     /// Sets the bytes done and the total to those of a salvage: everything is read once to find it, and at most once more

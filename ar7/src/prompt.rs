@@ -36,10 +36,7 @@ fn ask(question: &str) -> Result<Zeroizing<Vec<u8>>> {
     if !io::stdin().is_terminal() && !io::stderr().is_terminal() {
         return Err(Error::NoTerminal);
     }
-    let typed = rpassword::prompt_password(question).map_err(|source| Error::Io {
-        operation: "read the passphrase",
-        path: None,
-        source: source.into(),
-    })?;
+    let typed = rpassword::prompt_password(question)
+        .map_err(|error| Error::Input { name: "passphrase", source: error.into() })?;
     Ok(Zeroizing::new(typed.into_bytes()))
 }

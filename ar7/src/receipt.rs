@@ -31,7 +31,7 @@ impl Receipt {
         line.strip_suffix('\r').unwrap_or(line).parse()
     }
 
-    /// Reads the receipt in a file.
+    /// Reads the receipt in a file. If it is none, the error is an [`Error::InFile`].
     pub fn read_file(path: impl AsRef<Path>) -> Result<Receipt> {
         let path = path.as_ref();
         let file = File::open(path).map_err(|error| failed("open", path, error))?;
@@ -39,7 +39,7 @@ impl Receipt {
             Error::Io { source, .. } => {
                 Error::Io { operation: "read", path: Some(path.to_owned()), source }
             }
-            error => error,
+            error => Error::InFile { path: path.to_owned(), cause: error.into() },
         })
     }
 

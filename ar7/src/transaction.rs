@@ -56,14 +56,15 @@ impl Archive {
         Ok(Transaction::new(self, self.turn.take()))
     }
 
-    /// Makes changes in one transaction, which is committed if the function succeeds, and rolled back otherwise.
+    /// Runs a function in a transaction, which is committed if it returns `Ok`, and rolled back otherwise. It must not begin
+    /// another transaction of the archive, which would wait for its own.
     ///
     /// ```
     /// # fn main() -> ar7::Result<()> {
     /// # let folder = tempfile::tempdir()?;
     /// # let archive = ar7::Archive::create(folder.path().join("a.ar7"), &ar7::Key::generate()?)?;
-    /// archive.change(|transaction| transaction.create_directory("photos"))?;
-    /// let refused = archive.change(|transaction| {
+    /// archive.transact(|transaction| transaction.create_directory("photos"))?;
+    /// let refused = archive.transact(|transaction| {
     ///     transaction.write("notes", &b"text"[..])?;
     ///     transaction.create_directory("photos")
     /// });
@@ -72,7 +73,7 @@ impl Archive {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn change<T, E: From<Error>>(
+    pub fn transact<T, E: From<Error>>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
@@ -270,20 +271,15 @@ impl<'a> Transaction<'a> {
         self.rename_with(from.as_ref(), to.as_ref(), false)
     }
 
-    /// Moves an entry as `mv` does: into the directory at `to`, if there is one. Without `replace`, fails with
-    /// [`Error::AlreadyExists`] if the new path exists.
-    pub fn move_entry(
-        &self,
-        from: impl AsRef<Path>,
-        to: impl AsRef<Path>,
-        replace: bool,
-    ) -> Result<()> {
+    /// Returns the path to which `mv` moves an entry: in the directory at `to` if there is one, and `to` otherwise.
+    pub fn destination(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<PathBuf> {
         let (from, to) = (from.as_ref(), to.as_ref());
-        match self.metadata(to) {
-            Ok(found) if found.is_directory() => {
-                self.rename_with(from, &to.join(from.file_name().unwrap_or_default()), replace)
+        match self.registry().names().resolve(bytes(to)).map_err(Error::from) {
+            Ok(found) if found.kind == EntryType::Directory => {
+                Ok(to.join(from.file_name().unwrap_or_default()))
             }
-            _ => self.rename_with(from, to, replace),
+            Ok(_) | Err(Error::NotFound { .. } | Error::WrongType { .. }) => Ok(to.to_owned()),
+            Err(error) => Err(error),
         }
     }
 

@@ -1,9 +1,19 @@
-//! The table of commands and flags of `ar7`, and what they mean to the library. The parser, the help, the manual and
-//! the completions are generated from it.
+//! The commands of `ar7` and their options, as types. The parser, the help, the manual and the completions are generated
+//! from them.
 //!
-//! Each command has a type with its options. What the library needs for it (builders, patterns, sources of keys, costs)
-//! comes from methods of that type, so a program that offers the same options parses them in the same way. This crate
-//! prints nothing, and opens no archive.
+//! Methods turn options into what the library needs where that takes more than a value: builders of an ingest and an
+//! extraction, patterns, filters, sources of keys, costs. So a program that offers these options parses them in the same
+//! way. This crate prints nothing, and opens no archive.
+//!
+//! ```
+//! use ar7_arguments::{Arguments, Command};
+//!
+//! let parsed = Arguments::parse_line(["ar7", "ingest", "a.ar7", "documents", "--exclude", "*.tmp"])?;
+//! let Command::Ingest(options) = &parsed.command else { panic!("another command") };
+//! assert_eq!(options.archive, std::path::Path::new("a.ar7"));
+//! assert!(options.selection.patterns()?.matches("draft.tmp", false) == Some(true));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 // No argument may make the parser panic.
 #![cfg_attr(
@@ -34,7 +44,7 @@ use std::time::Duration;
 use ar7::archive7::Unrecorded;
 use ar7::{Compression, Io, Kind, Options, Receipt, Result};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 pub use self::entries::*;
 pub use self::keys::*;
@@ -110,7 +120,7 @@ pub struct Arguments {
     pub command: Command,
 }
 
-/// Flags that every command accepts.
+/// Options that every command accepts.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Common options")]
 pub struct Common {
@@ -133,6 +143,15 @@ pub struct Common {
     /// Suppress progress and summaries (errors are still printed)
     #[arg(long, short, global = true)]
     pub quiet: bool,
+}
+
+impl Arguments {
+    /// Parses a command line, which begins with the name of the program. The help lists the commands by task.
+    pub fn parse_line<A: Into<OsString> + Clone>(
+        line: impl IntoIterator<Item = A>,
+    ) -> std::result::Result<Arguments, clap::Error> {
+        program().try_get_matches_from(line).and_then(|found| Arguments::from_arg_matches(&found))
+    }
 }
 
 impl Common {
@@ -269,13 +288,24 @@ that blocks do not open; they stay where they are, and --to makes no new archive
     Man(Man),
 }
 
+impl Command {
+    /// Returns whether the command can print a document of JSON.
+    pub fn has_document(&self) -> bool {
+        !matches!(
+            self,
+            Command::Cat(_) | Command::Completions(_) | Command::Man(_) | Command::Keygen(_)
+        )
+    }
+}
+
 /// A command on an existing archive.
 #[derive(Debug, Args)]
 pub struct On<T: Args> {
     /// The archive
-    archive: PathBuf,
+    pub archive: PathBuf,
+    /// The options of the command.
     #[command(flatten)]
-    options: T,
+    pub options: T,
 }
 
 impl<T: Args> On<T> {

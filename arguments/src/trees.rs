@@ -95,14 +95,13 @@ fn read_from(
     file: &Path,
     read: impl FnOnce(Box<dyn io::Read>) -> io::Result<Vec<OsString>>,
 ) -> ar7::Result<Vec<OsString>> {
-    let (path, list) = if file == Path::new("-") {
-        (Path::new("standard input"), read(Box::new(io::stdin().lock())))
-    } else {
-        (file, File::open(file).and_then(|file| read(Box::new(file))))
-    };
-    list.map_err(|error| Error::Io {
+    if file == Path::new("-") {
+        let list = read(Box::new(io::stdin().lock()));
+        return list.map_err(|error| Error::Input { name: "standard input", source: error.into() });
+    }
+    File::open(file).and_then(|file| read(Box::new(file))).map_err(|error| Error::Io {
         operation: "read",
-        path: Some(path.to_owned()),
+        path: Some(file.to_owned()),
         source: error.into(),
     })
 }
@@ -112,7 +111,8 @@ fn read_from(
 pub struct Selection(Vec<Selected>);
 
 impl Selection {
-    fn patterns(&self) -> ar7::Result<Patterns> {
+    /// Returns the patterns. Reads those in files.
+    pub fn patterns(&self) -> ar7::Result<Patterns> {
         let mut patterns = Vec::new();
         for selected in &self.0 {
             match selected {

@@ -33,9 +33,6 @@ pub(crate) enum Failure {
     /// A damaged archive was not copied.
     #[error("{0}; `ar7 salvage` copies what is left")]
     NotCopied(Error),
-    /// Reading standard input failed.
-    #[error("standard input: {0}")]
-    Input(io::Error),
     /// Writing standard output failed.
     #[error("standard output: {0}")]
     Output(io::Error),
@@ -60,6 +57,11 @@ impl Failure {
         Error::Io { operation, path: Some(path.to_owned()), source: source.into() }.into()
     }
 
+    /// Returns the failure to read standard input.
+    pub(crate) fn input(source: io::Error) -> Failure {
+        Error::Input { name: "standard input", source: source.into() }.into()
+    }
+
     /// Returns a function that adds what a command completed before a signal stopped it.
     pub(crate) fn stopped(done: impl FnOnce() -> String) -> impl FnOnce(Error) -> Failure {
         move |error| match error {
@@ -74,7 +76,7 @@ impl Failure {
             Failure::Library(error)
             | Failure::AfterKeyChange(error)
             | Failure::NotCopied(error) => error.class(),
-            Failure::Input(error) | Failure::Output(error) => ErrorClass::of_io(error),
+            Failure::Output(error) => ErrorClass::of_io(error),
             Failure::SeveralMatches { .. } => ErrorClass::Argument,
             Failure::Exists { .. } | Failure::Interrupted { .. } | Failure::System { .. } => {
                 ErrorClass::Other

@@ -15,9 +15,8 @@ pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
     /// Installs the signal handlers. The first signal sets a flag, and the command stops at its last checkpoint. A
-    /// second signal ends the process immediately; the archive survives that like any crash.
-    ///
-    /// The handlers need no thread, so they work even if none can be started.
+    /// second signal ends the process immediately; the archive survives that like any crash. The handlers need no thread, so
+    /// they work even if none can be started.
     pub(crate) fn catch() -> Result<Interrupt, Failure> {
         let interrupt = Interrupt::default();
         let status = i32::from(ErrorClass::Other.exit_code());

@@ -32,14 +32,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use ar7::{ErrorClass, PathText};
-use ar7_arguments::{Arguments, program};
-use clap::FromArgMatches as _;
+use ar7_arguments::Arguments;
 
 use self::exit::Failure;
 
 fn main() -> ExitCode {
     ar7::hide_memory();
-    let parsed = program().try_get_matches().and_then(|found| Arguments::from_arg_matches(&found));
+    let parsed = Arguments::parse_line(std::env::args_os());
     match parsed.as_ref().map(commands::run) {
         Ok((_, Ok(()))) => ExitCode::SUCCESS,
         Ok((path, Err(failure))) => report(path, &failure),

@@ -104,7 +104,7 @@ pub(crate) fn change<T>(
     archive: Archive,
     work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let outcome = archive.change(work);
+    let outcome = archive.transact(work);
     finish(archive, outcome)
 }
 

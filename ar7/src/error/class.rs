@@ -62,7 +62,7 @@ impl Error {
             Error::NewerFormat { .. } => ErrorClass::NewerFormat,
             Error::NoSpace { .. } => ErrorClass::NoSpace,
             Error::HeldByReaders { .. } => ErrorClass::HeldByReaders,
-            Error::Io { source, .. } => ErrorClass::of_io(source),
+            Error::Io { source, .. } | Error::Input { source, .. } => ErrorClass::of_io(source),
             Error::AttributesLost { cause }
             | Error::InAttribute { cause, .. }
             | Error::InEntry { cause, .. }

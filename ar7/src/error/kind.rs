@@ -11,7 +11,7 @@ impl Error {
     /// Returns the kind that this error has as an [`io::Error`].
     pub fn kind(&self) -> io::ErrorKind {
         match self {
-            Error::Io { source, .. } => source.kind(),
+            Error::Io { source, .. } | Error::Input { source, .. } => source.kind(),
             Error::NotFound { .. }
             | Error::NoStream { .. }
             | Error::Removed { .. }

@@ -79,7 +79,7 @@ pub(super) fn wipe_free(common: &Common, path: &Path, _: &NoOptions) -> Result<(
 pub(super) fn wipe(common: &Common, archive: &Archive) -> Result<u64, Failure> {
     let progress = Progress::new(common);
     let wiped = archive.wipe_free(|blocks| {
-        progress.meter.set_bytes(blocks * ar7::BLOCK_SIZE as u64);
+        progress.meter.set_blocks_done(blocks);
         progress.tick();
     });
     progress.finish();

@@ -92,7 +92,7 @@ struct Stored<'a> {
 
 /// Stores standard input or the output of a command. If it fails, the archive is as before.
 pub(super) fn put(common: &Common, options: &Put) -> Result<(), Failure> {
-    if options.command.is_empty() && ar7::is_closed(io::stdin()) {
+    if options.command.is_empty() && ar7::was_closed_at_start(io::stdin()) {
         let text = "standard input is closed: use < /dev/null to store an empty entry";
         return Err(Failure::Refused { text, code: ErrorClass::Other });
     }
@@ -139,14 +139,14 @@ fn store(mut file: File<'_>, options: &Put, progress: &Progress) -> Result<u64, 
     let copied = if let Some((program, arguments)) = options.command.split_first() {
         copy(CommandOutput::start(Command::new(program).args(arguments))?, &mut file, progress)
     } else {
-        let input = io::stdin().as_fd().try_clone_to_owned().map_err(Failure::Input)?;
+        let input = io::stdin().as_fd().try_clone_to_owned().map_err(Failure::input)?;
         copy(fs::File::from(input), &mut file, progress)
     };
     copied.map_err(|error| match error {
         _ if progress.is_stopped() => {
             Failure::Interrupted { done: "the archive is unchanged".to_owned() }
         }
-        CopyError::Read(error) if options.command.is_empty() => Failure::Input(error),
+        CopyError::Read(error) if options.command.is_empty() => Failure::input(error),
         CopyError::Read(error) | CopyError::Write(error) => Error::from(error).into(),
     })
 }

@@ -35,8 +35,14 @@ pub(super) fn mkdir(common: &Common, path: &Path, options: &MakeDirectory) -> Re
 /// rename(2).
 pub(super) fn mv(common: &Common, path: &Path, options: &Move) -> Result<(), Failure> {
     change(opened::writer(common, path)?, |transaction| {
-        let moved = transaction.move_entry(&options.from, &options.to, options.force);
-        Ok(moved.map_err(|error| error.in_entry(&options.from))?)
+        let to = transaction.destination(&options.from, &options.to)?;
+        let from = &options.from;
+        let moved = if options.force {
+            transaction.rename(from, to)
+        } else {
+            transaction.rename_new(from, to)
+        };
+        Ok(moved.map_err(|error| error.in_entry(from))?)
     })
 }
 

@@ -155,6 +155,6 @@ fn is_confirmed(archive: &Path) -> Result<bool, Failure> {
         PathText::new(archive)
     ));
     let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).map_err(Failure::Input)?;
+    io::stdin().lock().read_line(&mut answer).map_err(Failure::input)?;
     Ok(answer.trim() == "yes")
 }

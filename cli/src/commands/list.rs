@@ -89,13 +89,15 @@ impl<'a> Printed<'a> {
 
     /// Prints the entries of a list.
     fn list(&mut self, listing: &Listing, pattern: &OsStr) -> Result<(), Failure> {
-        let (snapshot, has_details) =
-            (self.snapshot.clone(), self.form.long || !self.output.is_text());
+        let snapshot = self.snapshot.clone();
+        let has_details = !self.output.is_text() || (self.form.long && !self.form.null);
         let listing = listing.clone().details(has_details);
-        listing.run(&snapshot, pattern, |listed| match self.damages.readable(listed)? {
-            Some(listed) => self.entry(&listed),
-            None => Ok(()),
-        })
+        for listed in listing.entries(&snapshot, pattern)? {
+            if let Some(listed) = self.damages.readable(listed)? {
+                self.entry(&listed)?;
+            }
+        }
+        Ok(())
     }
 
     fn entry(&mut self, listed: &Listed) -> Result<(), Failure> {

@@ -25,13 +25,11 @@ use crate::opened::print_warnings;
 /// Runs a command. Also returns the path of the archive or file that it works on.
 pub(crate) fn run(arguments: &Arguments) -> (&Path, Result<(), Failure>) {
     let common = &arguments.common;
+    if common.json && !arguments.command.has_document() {
+        let refused = Failure::usage("this command prints no document: omit --json");
+        return (Path::new(""), Err(refused));
+    }
     let (path, outcome) = match &arguments.command {
-        Command::Cat(_) | Command::Completions(_) | Command::Man(_) | Command::Keygen(_)
-            if common.json =>
-        {
-            let refused = Failure::usage("this command prints no document: omit --json");
-            return (Path::new(""), Err(refused));
-        }
         Command::Keygen(options) => (&*options.file, keys::keygen(options)),
         Command::Create(options) => (&*options.archive, archive::create(common, options)),
         Command::Ingest(options) => (&*options.archive, ingest::run(common, options)),

@@ -21,14 +21,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Shows an archive as a directory.
 pub(super) fn mount(common: &Common, path: &Path, options: &MountAt) -> Result<(), Failure> {
     let background = |source: io::Error| Failure::System { what: "background", source };
-    let is_in_background = ar7_mount::is_in_background();
+    let is_in_background = !options.foreground && ar7_mount::is_in_background();
     if !options.foreground && !is_in_background {
-        return match ar7_mount::start_in_background().map_err(background)? {
-            Started::Ready { process } => {
-                output::report(common, &json!({ "process": process }), None)
-            }
+        let process = match ar7_mount::start_in_background().map_err(background)? {
             Started::Ended(status) => process::exit(status.code().unwrap_or(1)),
+            Started::Ready(child) => child.id(),
         };
+        return output::report(common, &json!({ "process": process }), None);
     }
     let access = match options {
         options if options.snapshot_follow => Access::Follow,

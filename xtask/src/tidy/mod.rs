@@ -69,6 +69,7 @@ fn check_files(root: &Path) -> Result<Vec<Violation>> {
     let mut unsafe_counts = unsafe_code::Counts::default();
     let mut imports = cycles::Imports::default();
     let mut faults = faults::Faults::default();
+    let mut command = rust::CommandLines::default();
     for file in &files {
         let path = root.join(file);
         let is_file = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
@@ -88,12 +89,14 @@ fn check_files(root: &Path) -> Result<Vec<Violation>> {
             named_tests.add_file(file);
             imports.add_file(file, text);
             faults.add_file(file, text);
+            command.add_file(file, text);
             unsafe_code::check(file, text, &mut unsafe_counts, &mut violations);
         }
     }
     named_tests.check(&mut violations);
     imports.check(&mut violations);
     faults.check(&mut violations);
+    command.check(&mut violations);
     unsafe_counts.compare(root, &mut violations)?;
     Ok(violations)
 }

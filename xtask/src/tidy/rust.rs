@@ -13,6 +13,28 @@ use super::Violation;
 /// Maximum number of lines of a file without its tests, so that it can be read in one sitting.
 const FILE_LINES_MAX: usize = 600;
 
+/// Maximum number of lines of the command, so that its logic stays in the library.
+const COMMAND_LINES_MAX: usize = 1999;
+
+/// The number of lines of the command.
+#[derive(Default)]
+pub(super) struct CommandLines(usize);
+
+impl CommandLines {
+    pub(super) fn add_file(&mut self, file: &str, text: &str) {
+        if file.starts_with("cli/src/") {
+            self.0 += text.lines().count();
+        }
+    }
+
+    pub(super) fn check(&self, violations: &mut Vec<Violation>) {
+        if self.0 > COMMAND_LINES_MAX {
+            let message = format!("has {} lines, at most {COMMAND_LINES_MAX}", self.0);
+            violations.push(Violation::new("cli/src", None, message));
+        }
+    }
+}
+
 /// Checks one file.
 pub(super) fn check(file: &str, text: &str, violations: &mut Vec<Violation>) {
     let stream: TokenStream = match text.parse() {
@@ -58,6 +80,19 @@ mod tests {
         let mut violations = Vec::new();
         check(file, text, &mut violations);
         violations.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_long_command_is_found() {
+        let messages = |lines: &[usize]| {
+            let (mut command, mut violations) = (CommandLines::default(), Vec::new());
+            lines.iter().for_each(|&count| command.add_file("cli/src/a.rs", &"\n".repeat(count)));
+            command.add_file("ar7/src/a.rs", "\n");
+            command.check(&mut violations);
+            violations.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(messages(&[1000, 999]), [""; 0]);
+        assert_eq!(messages(&[1000, 1000]), ["cli/src: has 2000 lines, at most 1999"]);
     }
 
     #[test]

@@ -56,17 +56,16 @@ impl IngestEvent<'_> {
         }
     }
 
-    /// Returns a line for users about an entry that was left out, unless a pattern asked for that, or that would be stored
-    /// or removed without a preview.
+    /// Returns a line for users about an entry that was skipped for a reason other than a pattern; in a preview, also about
+    /// one that would be stored or removed.
     pub fn note(&self, is_preview: bool) -> Option<String> {
         let IngestEvent::Entry { path, outcome } = self else { return None };
-        let path = path.to_path();
-        let path = PathText::new(&path);
+        let line = |what: &str| format!("{what} {}", PathText::new(&path.to_path()));
         match outcome {
             Outcome::LeftOut(SkipReason::Excluded) => None,
-            Outcome::LeftOut(reason) => Some(format!("skipped {path}: {reason}")),
-            Outcome::Added | Outcome::Changed if is_preview => Some(format!("would store {path}")),
-            Outcome::Removed if is_preview => Some(format!("would remove {path}")),
+            Outcome::LeftOut(reason) => Some(format!("{}: {reason}", line("skipped"))),
+            Outcome::Added | Outcome::Changed if is_preview => Some(line("would store")),
+            Outcome::Removed if is_preview => Some(line("would remove")),
             _ => None,
         }
     }
