@@ -24,6 +24,8 @@ struct Asked {
     /// When the first change since the last commit was made.
     changed: Option<Instant>,
     is_large: bool,
+    /// When the thread wakes by itself, if it does. No change from now on is due earlier.
+    wakes: Option<Instant>,
     is_ended: bool,
     /// Whether the thread has ended, so that nobody answers any more.
     is_over: bool,
@@ -54,7 +56,9 @@ impl Commits {
         if asked.changed.is_none() || is_large && !asked.is_large {
             asked.changed.get_or_insert_with(Instant::now);
             asked.is_large = is_large;
-            self.wake.notify_one();
+            if is_large || asked.wakes.is_none() {
+                self.wake.notify_one();
+            }
         }
     }
 
@@ -83,16 +87,20 @@ impl Commits {
     /// Waits for a reason to commit. Returns whom to answer, and whether this was the last time.
     fn next(&self) -> (Vec<ReplyEmpty>, bool) {
         let mut asked = lock(&self.asked);
+        // So a program that asks for a commit after each change wakes the thread only for the commit.
+        asked.wakes = Instant::now().checked_add(self.interval);
         loop {
-            let left = asked.changed.map(|at| self.interval.saturating_sub(at.elapsed()));
-            let is_due = asked.is_large || left.is_some_and(|left| left.is_zero());
+            let now = Instant::now();
+            let due = asked.changed.and_then(|at| at.checked_add(self.interval));
+            let is_due = asked.is_large || due.is_some_and(|due| due <= now);
             if is_due || asked.is_ended || !asked.waiting.is_empty() {
-                (asked.changed, asked.is_large) = (None, false);
+                (asked.changed, asked.is_large, asked.wakes) = (None, false, None);
                 return (std::mem::take(&mut asked.waiting), asked.is_ended);
             }
-            asked = match left {
-                Some(left) => {
-                    let woken = self.wake.wait_timeout(asked, left);
+            asked.wakes = due.or(asked.wakes.filter(|at| *at > now));
+            asked = match asked.wakes {
+                Some(at) => {
+                    let woken = self.wake.wait_timeout(asked, at.saturating_duration_since(now));
                     woken.unwrap_or_else(PoisonError::into_inner).0
                 }
                 None => self.wake.wait(asked).unwrap_or_else(PoisonError::into_inner),
@@ -126,5 +134,38 @@ fn run(commits: &Commits, mut commit: impl FnMut() -> Result<(), Errno>) {
         if is_last {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn a_change_is_committed_after_the_interval_however_long_nothing_changed_before() {
+        const INTERVAL: Duration = Duration::from_millis(200);
+        let commits = Arc::new(Commits::new(INTERVAL, 100));
+        let (sender, receiver) = channel();
+        let commit = move || {
+            sender.send(Instant::now()).expect("a receiver");
+            Ok(())
+        };
+        let thread = start(Arc::clone(&commits), commit).expect("a thread");
+        // The thread waits for the interval, and later without a limit.
+        for idle in [INTERVAL / 4, 2 * INTERVAL, INTERVAL / 4] {
+            thread::sleep(idle);
+            let changed = Instant::now();
+            commits.changed(1);
+            let at = receiver.recv_timeout(Duration::from_secs(60)).expect("a commit");
+            assert!(at - changed >= INTERVAL, "{:?} after {idle:?}", at - changed);
+        }
+        thread::sleep(INTERVAL / 4);
+        commits.changed(1);
+        commits.changed(100);
+        receiver.recv_timeout(Duration::from_secs(60)).expect("a commit of many bytes");
+        commits.end();
+        thread.join().expect("no panic");
     }
 }
