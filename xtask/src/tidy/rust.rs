@@ -86,7 +86,9 @@ mod tests {
     fn a_long_command_is_found() {
         let messages = |lines: &[usize]| {
             let (mut command, mut violations) = (CommandLines::default(), Vec::new());
-            lines.iter().for_each(|&count| command.add_file("cli/src/a.rs", &"\n".repeat(count)));
+            for &count in lines {
+                command.add_file("cli/src/a.rs", &"\n".repeat(count));
+            }
             command.add_file("ar7/src/a.rs", "\n");
             command.check(&mut violations);
             violations.iter().map(ToString::to_string).collect::<Vec<_>>()
