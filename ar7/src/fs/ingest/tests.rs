@@ -688,6 +688,19 @@ fn files_that_are_no_longer_linked_are_stored_as_several_files_although_nothing_
 }
 
 #[test]
+fn a_tree_that_is_stored_under_two_names_is_unchanged_in_the_second_run() {
+    let bench = Bench::new();
+    let ingest = || {
+        let archive = bench.archive().unwrap();
+        let ingest = Ingest::new().path(bench.path("w")).path(bench.path("w/b"));
+        ingest.run_on(&archive, &Disturbed::later()).unwrap()
+    };
+    let first = ingest();
+    let second = ingest();
+    assert_eq!((second.stored_files, second.entries), (0, first.entries));
+}
+
+#[test]
 fn a_symbolic_link_with_another_target_is_stored_although_its_time_is_the_same() {
     use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
     let bench = Bench::new();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -360,31 +360,41 @@ fn a_directory_that_is_moved_to_the_place_of_a_new_one_keeps_its_mode() {
     let archive = world::archive(world::one_of_everything);
     let entries = world::entries(&archive);
     let calls = count_calls(&world, &archive, &entries, Overwrite::Refuse);
-    let mut moved = 0;
-    for call in 1..=calls {
-        let out = world.fresh_destination();
-        let (place, private) = (out.join("d/inner"), out.with_extension("private"));
-        fs::create_dir_all(&private).unwrap();
-        fs::write(private.join("secret"), "").unwrap();
-        fs::set_permissions(&private, fs::Permissions::from_mode(0o700)).unwrap();
-        let (from, to) = (private.clone(), place.clone());
-        let event = move |now| {
-            if now == call {
-                // The new directory may not be there yet, or may not be empty any more.
-                drop(fs::remove_dir(&to).and_then(|()| fs::rename(&from, &to)));
+    let own = rustix::process::geteuid().as_raw();
+    // Only the superuser can give a directory to another user.
+    // One with content, one that others may change, one of another user.
+    let cases = [(1, 0o700, own), (0, 0o777, own), (0, 0o700, 1234)];
+    for (secrets, mode, owner) in cases.into_iter().take(if own == 0 { 3 } else { 2 }) {
+        let mut moved = 0;
+        for call in 1..=calls {
+            let out = world.fresh_destination();
+            let (place, private) = (out.join("d/inner"), out.with_extension("private"));
+            fs::create_dir_all(&private).unwrap();
+            for number in 0..secrets {
+                fs::write(private.join(number.to_string()), "").unwrap();
             }
-            Ok(())
-        };
-        drop(extract(&archive, &entries, &out, Overwrite::Refuse, Arc::new(event)));
-        let is_moved = !private.exists();
-        let found = if is_moved { &place } else { &private };
-        let mode = fs::metadata(found).unwrap().permissions().mode() & 0o7777;
-        assert_eq!((mode, fs::read_dir(found).unwrap().count()), (0o700, 1), "call {call}");
-        moved += u32::from(is_moved);
-        world::remove_all(&out).unwrap();
-        drop(world::remove_all(&private));
+            fs::set_permissions(&private, fs::Permissions::from_mode(mode)).unwrap();
+            lchown(&private, Some(owner), None).unwrap();
+            let (from, to) = (private.clone(), place.clone());
+            let event = move |now| {
+                if now == call {
+                    // The new directory may not be there yet, or may not be empty any more.
+                    drop(fs::remove_dir(&to).and_then(|()| fs::rename(&from, &to)));
+                }
+                Ok(())
+            };
+            drop(extract(&archive, &entries, &out, Overwrite::Refuse, Arc::new(event)));
+            let is_moved = !private.exists();
+            let found = fs::metadata(if is_moved { &place } else { &private }).unwrap();
+            let content = fs::read_dir(if is_moved { &place } else { &private }).unwrap().count();
+            let state = (content, found.permissions().mode() & 0o7777, found.uid());
+            assert_eq!(state, (secrets, mode, owner), "call {call}");
+            moved += u32::from(is_moved);
+            world::remove_all(&out).unwrap();
+            drop(world::remove_all(&private));
+        }
+        assert!(moved > 1, "{moved}");
     }
-    assert!(moved > 1, "{moved}");
 }
 
 #[test]

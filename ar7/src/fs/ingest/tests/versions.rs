@@ -1,6 +1,9 @@
 //! Versions of a file: which changes an ingest notices, in this run or in the next one.
 
+use std::ops::ControlFlow;
+
 use super::*;
+use crate::fs::IngestEvent;
 
 /// Writes other content of the same length, and puts the mtime back.
 fn rewrite(path: &Path, content: &str) -> io::Result<()> {
@@ -31,6 +34,27 @@ fn a_change_within_a_tick_of_the_clock_is_noticed_by_the_next_run() {
     let report = bench.ingest(&source).unwrap();
     assert_eq!((report.stored_files, report.unchanged), (1, ENTRIES as u64 - 1));
     assert_eq!(bench.stored()["w/b/f"], b"other w/b/f");
+}
+
+#[test]
+fn an_entry_that_differs_only_in_its_change_time_is_unchanged() {
+    let bench = Bench::new();
+    bench.ingest(&Disturbed::later()).unwrap();
+    for path in ["w/b", "w/b/f", "w/b/g"] {
+        let permissions = bench.path(path).metadata().unwrap().permissions();
+        fs::set_permissions(bench.path(path), permissions).unwrap();
+    }
+    let archive = bench.archive().unwrap();
+    let mut outcomes = Vec::new();
+    let ingest = Ingest::new().path(bench.path("w")).on_event(|event| {
+        if let IngestEvent::Entry { path, outcome } = event {
+            outcomes.push((path.to_path(), outcome.name()));
+        }
+        ControlFlow::Continue(())
+    });
+    ingest.run_on(&archive, &Disturbed::later()).unwrap();
+    assert_eq!(outcomes.len(), ENTRIES + 1 + DIRECTORIES.len());
+    assert!(outcomes.iter().all(|(_, outcome)| *outcome == "unchanged"), "{outcomes:?}");
 }
 
 #[test]
