@@ -1,7 +1,8 @@
 //! Prefetches the next piece in a thread while the caller processes the current one.
 
-use std::thread::{self, Builder};
+use std::thread;
 
+use ar7_engine::thread_builder;
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 /// The number of bytes that a reader put at the start of the buffer, or `None` at the end. 0 means that no bytes are
@@ -25,7 +26,7 @@ pub(crate) fn read_ahead<B: Default + AsMut<Vec<u8>> + Send, R: Send, E>(
         let (filled, pieces) = bounded(1);
         let (emptied, empty) = bounded::<B>(2);
         let reader = move || produce(source, &filled, &empty);
-        let started = Builder::new().spawn_scoped(scope, reader);
+        let started = thread_builder().spawn_scoped(scope, reader);
         started.is_ok().then(|| consume(&mut take, pieces, &emptied))
     });
     outcome.unwrap_or_else(|| by_turns(B::default().as_mut(), read, take))

@@ -19,7 +19,7 @@ mod process;
 pub mod store;
 
 pub use error::{Check, Class, Error, Fault, Result, Value};
-pub use parallel::in_pool;
+pub use parallel::{in_pool, thread_builder};
 #[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 pub use planted::{PlantedFault, with_planted_fault};

@@ -1,13 +1,42 @@
 //! Runs work on all cores, in a private pool of threads.
 
+use std::env;
 use std::panic::resume_unwind;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use arc_swap::{ArcSwapOption, Guard};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::process;
+
+/// The stack in bytes of each thread that is started here or by `ar7`: half of what is usual, because it counts against the
+/// address space that a process may have.
+const STACK_BYTES: usize = 1 << 20;
+
+/// Returns the stack in bytes of each thread, unless the user has chosen one with `RUST_MIN_STACK`.
+fn stack_bytes() -> Option<usize> {
+    static IS_CHOSEN: OnceLock<bool> = OnceLock::new();
+    let is_chosen = IS_CHOSEN.get_or_init(|| env::var_os("RUST_MIN_STACK").is_some());
+    (!is_chosen).then_some(STACK_BYTES)
+}
+
+/// Returns the builder of a thread.
+pub fn thread_builder() -> thread::Builder {
+    let builder = thread::Builder::new();
+    match stack_bytes() {
+        Some(bytes) => builder.stack_size(bytes),
+        None => builder,
+    }
+}
+
+fn pool_builder() -> ThreadPoolBuilder {
+    let builder = ThreadPoolBuilder::new();
+    match stack_bytes() {
+        Some(bytes) => builder.stack_size(bytes),
+        None => builder,
+    }
+}
 
 /// Returns whether the caller runs in a pool of one thread, so that no other thread can help.
 pub(crate) fn is_single_threaded() -> bool {
@@ -50,7 +79,7 @@ fn pool() -> Option<Arc<Owned>> {
     if let Some(owned) = found.as_ref().filter(|owned| owned.process == process) {
         return Some(Arc::clone(owned));
     }
-    let build = |threads| ThreadPoolBuilder::new().num_threads(threads).build().ok();
+    let build = |threads| pool_builder().num_threads(threads).build().ok();
     let processors = thread::available_parallelism().map_or(1, usize::from);
     // For 0, `rayon` chooses: one thread per processor, or the number in `RAYON_NUM_THREADS`.
     let pool = build(0).or_else(|| with_fewer(processors, build))?;
@@ -82,7 +111,7 @@ fn run_in<T: Send>(pool: &ThreadPool, work: impl FnOnce() -> T + Send) -> T {
     let work = Mutex::new(Some(work));
     let taken = || work.lock().unwrap_or_else(PoisonError::into_inner).take();
     let run = || pool.install(taken().expect("work that no thread took"));
-    thread::scope(|scope| match thread::Builder::new().spawn_scoped(scope, run) {
+    thread::scope(|scope| match thread_builder().spawn_scoped(scope, run) {
         Ok(waiting) => waiting.join().unwrap_or_else(|panic| resume_unwind(panic)),
         // The caller's pool steals work while it waits, so a lock that the caller holds could now block. But that
         // pool has threads, and this process cannot start one more: waiting for one could take forever too.

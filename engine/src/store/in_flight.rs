@@ -2,7 +2,7 @@
 
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::{fmt, io};
 
 use super::handle::Store;
@@ -10,7 +10,7 @@ use super::pipeline::{self, Batch, Buffers, LARGE_BLOCKS};
 use crate::crypto::{KeyKind, SealJob};
 use crate::error::{Error, Result};
 use crate::format::{BlockHead, Generation, OwnedData, Position};
-use crate::parallel::is_single_threaded;
+use crate::parallel::{is_single_threaded, thread_builder};
 use crate::process;
 
 /// A block to be sealed, which owns its data.
@@ -98,7 +98,7 @@ impl InFlight {
             let work = Arc::new(Mutex::new(Some(work)));
             let taken = Arc::clone(&work);
             let run = move || take(&taken).run();
-            match thread::Builder::new().name("ar7 write".into()).spawn(run) {
+            match thread_builder().name("ar7 write".into()).spawn(run) {
                 Ok(handle) => inner.thread = Some(handle),
                 Err(_) => inner.take_over(take(&work).run())?,
             }

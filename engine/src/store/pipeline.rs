@@ -15,7 +15,7 @@ use crate::crypto::{KeyKind, SealJob};
 use crate::device::page_aligned;
 use crate::error::Result;
 use crate::format::{BLOCK_SIZE, Generation, Position, runs_of};
-use crate::parallel::in_pool;
+use crate::parallel::{in_pool, thread_builder};
 
 /// Smallest number of blocks for which sealing and writing overlap: 4 MiB.
 pub(super) const LARGE_BLOCKS: usize = 1024;
@@ -134,7 +134,7 @@ fn write_many(store: &Store, buffers: &mut Buffers, batch: Batch<'_>) -> Result<
         let started: Vec<ScopedJoinHandle<'_, Result<()>>> = others
             .iter_mut()
             .map_while(|buffer| {
-                thread::Builder::new().spawn_scoped(scope, move || parts.seal_all(buffer)).ok()
+                thread_builder().spawn_scoped(scope, move || parts.seal_all(buffer)).ok()
             })
             .collect();
         let outcome = parts.seal_all(first);

@@ -6,8 +6,9 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, Builder};
+use std::thread;
 
+use ar7_engine::thread_builder;
 use ar7_registry::names::Entry;
 use ar7_registry::records::{EntryType, InodeNumber};
 use crossbeam::channel::{SendError, Sender, bounded};
@@ -81,7 +82,7 @@ pub(super) fn restore(
         for _ in 0..threads {
             let taken = taken.clone();
             // Fewer threads than planned are enough. If none starts, the walking thread restores the entries itself.
-            if Builder::new().spawn_scoped(scope, move || files.make_all(&taken)).is_err() {
+            if thread_builder().spawn_scoped(scope, move || files.make_all(&taken)).is_err() {
                 break;
             }
         }
@@ -96,7 +97,7 @@ pub(super) fn restore(
                 }
             };
             // If the thread does not start, nothing is counted.
-            let _ = Builder::new().spawn_scoped(scope, count);
+            let _ = thread_builder().spawn_scoped(scope, count);
         }
         let (linked, buffer) = (HashMap::new(), Vec::new());
         let mut restoring = Restoring { files, jobs, linked, buffer };

@@ -24,8 +24,9 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::thread::{self, Builder};
+use std::thread;
 
+use ar7_engine::thread_builder;
 use crossbeam::channel::bounded;
 
 use self::plan::Plan;
@@ -322,10 +323,10 @@ impl Run<'_> {
         thread::scope(|scope| {
             // Start the walk first: it needs a thread of its own, while one reader is enough.
             let plan = Plan::new(self, jobs, planned, destination)?;
-            Builder::new().spawn_scoped(scope, || plan.walk()).map_err(no_thread)?;
+            thread_builder().spawn_scoped(scope, || plan.walk()).map_err(no_thread)?;
             for number in 0..self.readers() {
                 let taken = taken.clone();
-                let reader = Builder::new().spawn_scoped(scope, || {
+                let reader = thread_builder().spawn_scoped(scope, || {
                     let taken = taken;
                     read::read_all(&self.tree, self.archive, &self.shared, &taken);
                 });
@@ -338,7 +339,7 @@ impl Run<'_> {
             drop(taken);
             if self.options.counts {
                 // Without this thread, the bytes are not counted.
-                let _ = Builder::new().spawn_scoped(scope, || self.count(&counted));
+                let _ = thread_builder().spawn_scoped(scope, || self.count(&counted));
             }
             // The writer owns the receiving end: when it stops, the other stages stop too.
             let outcome = storing.store_all(unread, &items, &counted);
