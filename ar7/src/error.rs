@@ -40,7 +40,7 @@ pub enum Error {
         /// The system's own error.
         source: Arc<io::Error>,
     },
-    /// Input that is no file was unreadable.
+    /// Reading input that is not a file failed.
     #[error("{name}: {source}")]
     Input {
         /// What was read, for example "passphrase" or "standard input".

@@ -31,7 +31,7 @@ impl Receipt {
         line.strip_suffix('\r').unwrap_or(line).parse()
     }
 
-    /// Reads the receipt in a file. If it is none, the error is an [`Error::InFile`].
+    /// Reads the receipt in a file. Fails with [`Error::InFile`] if the file is not a receipt.
     pub fn read_file(path: impl AsRef<Path>) -> Result<Receipt> {
         let path = path.as_ref();
         let file = File::open(path).map_err(|error| failed("open", path, error))?;

@@ -297,8 +297,8 @@ pub fn unmount(directory: &Path, lazy: bool) -> io::Result<Unmounted> {
 
 /// Runs a program that asks the process that serves a directory. Returns `None` if it has no answer within the limit.
 ///
-/// Once the other process has read a request, nothing but the answer ends the wait for it, not even a signal that kills. So
-/// this process must not wait itself: it could not end either.
+/// Once the other process has read a request, only its answer ends the wait, and not even SIGKILL does. So this process must
+/// not wait itself: it could not end either.
 fn within(limit: Duration, program: &mut Command) -> Option<io::Result<ExitStatus>> {
     let mut child =
         match program.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
